@@ -68,4 +68,4 @@ def center(x: Tensor) -> Tensor:
 
 def as_channels_last(net: nn.Module) -> nn.Module:
     """The same net with its convolution weights laid out channels last (measured 2x faster on CPU)."""
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch stub
+    return net.to(memory_format=torch.channels_last)
