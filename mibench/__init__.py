@@ -1,0 +1,1 @@
+"""mibench: every model inversion attack against every defense."""

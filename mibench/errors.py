@@ -44,8 +44,8 @@ class LeakError(DataError):
     """One identity lies in two parts of a split."""
 
 
-class AccessError(MibenchError):
-    """An attack reached for more than its access level gives."""
+class AccessError(MibenchError, AttributeError):
+    """An attack reached for more than its access level gives; hasattr() therefore answers False."""
 
 
 class QueryBudgetError(MibenchError):

@@ -1,0 +1,79 @@
+"""The attack abstraction: learn a prior from public images, adapt it to a victim, invert labels."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from mibench.plugin import Context, Plugin
+from mibench.prior import Prior, PriorSpec
+from mibench.victim import LabelVictim
+
+V = TypeVar("V", bound=LabelVictim)
+
+
+@dataclass(frozen=True)
+class Reconstructions:
+    """What an attack returns.
+
+    Args:
+        images: (B, C, H, W), float32 in [0, 1], on the CPU.
+        targets: (B,), int64; the labels asked for, in the order asked for.
+        confidence: (B,), float32; the victim's own score of each image, for the record only.
+    """
+
+    images: Tensor
+    targets: Tensor
+    confidence: Tensor
+
+    @classmethod
+    def collect(cls, images: Tensor, targets: Tensor, confidence: Tensor | None = None) -> Reconstructions:
+        """Detached, clamped copies on the CPU; NaN confidence where none is given."""
+        if confidence is None:
+            confidence = torch.full((len(targets),), torch.nan)
+        return cls(
+            images.detach().clamp(0, 1).float().cpu().contiguous(),
+            targets.detach().cpu(),
+            confidence.detach().float().cpu(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Plugin, Generic[V]):
+    """An attack on a victim of type V; an attack never sees private images, only a victim and public ones.
+
+    `access` is V at run time. `control` marks a negative control: it stands in every table and no claim of
+    strength is attached to it.
+    """
+
+    access: ClassVar[type[LabelVictim]]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    control: ClassVar[bool] = False
+
+    def prior_spec(self) -> PriorSpec | None:
+        """The generative prior that this attack needs; attacks with an equal spec share one prior."""
+        return None
+
+    def learn_prior(self, public: Tensor, ctx: Context) -> Prior:
+        """What public images (M, C, H, W), float32 in [0, 1], teach; shared by all victims.
+
+        The default trains `prior_spec()`. An attack that overrides this method must not use a victim.
+        """
+        spec = self.prior_spec()
+        return {} if spec is None else spec.fit(public, ctx)
+
+    def adapt_prior(self, prior: Prior, victim: V, public: Tensor, ctx: Context) -> Prior:
+        """The prior adapted to one victim by asking it about public images; the default changes nothing."""
+        return prior
+
+    @abstractmethod
+    def invert(self, victim: V, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        """One reconstruction for each of targets (B,), int64; repeats give several of one label.
+
+        Restarts are chosen with the victim alone. Rows are independent: the result for a label is the same
+        alone, in company, and for any `ctx.max_batch` (dossier 0.6).
+        """

@@ -1,0 +1,1 @@
+"""Data: labeled images, splits by identity, procedural faces, image folders."""

@@ -1,0 +1,156 @@
+"""What every plugin is: a frozen dataclass with a name, a version and a card; and what it may use."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from torch import Tensor
+
+from mibench.noise import Noise, derive_seed
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Where a plugin comes from and what it does differently.
+
+    Args:
+        title: title of the paper or, without one, what the plugin is.
+        paper: citation or identifier, for example `arXiv:2310.06549`.
+        year: year of publication.
+        code: the authors' repository, empty if none is public.
+        deviations: what differs from the paper, one sentence each.
+    """
+
+    title: str
+    paper: str = ""
+    year: int = 0
+    code: str = ""
+    deviations: tuple[str, ...] = ()
+
+
+def _no_progress(_done: int, _total: int, _values: dict[str, float]) -> None:
+    """Drop the progress report: nobody watches."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a plugin may use beside its arguments: randomness, device, scratch space, a reporter.
+
+    Args:
+        seed: the only source of randomness, see `generator` and `noise`.
+        device: the only device to compute on.
+        scratch: the only folder to write to; it is removed afterwards.
+        max_batch: largest number of images to hold in one chunk.
+        on_progress: called with (steps done, steps in all, named losses).
+    """
+
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    scratch: Path = Path("scratch")
+    max_batch: int = 256
+    on_progress: Progress = _no_progress
+    notes: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """A CPU generator seeded by (seed, purpose); equal purposes give equal streams."""
+        return torch.Generator().manual_seed(derive_seed(self.seed, purpose))
+
+    def noise(self, targets: Tensor) -> Noise:
+        """Per-row noise for targets (B,) int64, independent of the rest of the batch."""
+        return Noise.of_targets(self.seed, targets)
+
+    def child(self, purpose: str) -> Context:
+        """The same context with its own seed, for a part of the work; notes are shared."""
+        return dataclasses.replace(self, seed=derive_seed(self.seed, purpose))
+
+    def note(self, name: str, value: float | str | list[int]) -> None:
+        """Leave a finite number, word or list of labels beside the result; it ends on the record."""
+        self.notes[name] = value
+
+    def report(self, done: int, total: int, **values: float) -> None:
+        """Tell whoever watches how far the work is and how the losses stand."""
+        self.on_progress(done, total, values)
+
+
+class Stopwatch:
+    """Lets a loop report at most every `every_s` seconds, so that reading a loss costs nothing."""
+
+    def __init__(self, every_s: float = 0.5) -> None:
+        self.every_s = every_s
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """True once per `every_s` seconds."""
+        now = time.monotonic()
+        if now - self._last < self.every_s:
+            return False
+        self._last = now
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """A method: its fields are its configuration, its cache key and its row in a table.
+
+    A plugin holds no tensor and no state. `name` is the stem of its file, `version` grows whenever the
+    same inputs may give other numbers.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    card: ClassVar[Card]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def params(self) -> dict[str, Any]:
+        """All fields, defaults written out, as JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain
+
+    @classmethod
+    def from_params(cls, params: dict[str, Any]) -> Self:
+        """The plugin with these fields; ValueError names an unknown field or a wrong type."""
+        return build_dataclass(cls, params, where=cls.name)
+
+
+T = TypeVar("T")
+
+
+def build_dataclass(kind: type[T], params: dict[str, Any], *, where: str) -> T:
+    """An instance of the dataclass `kind` from JSON or TOML values, strictly typed.
+
+    Nested dataclasses take tables, tuples take lists, floats take integers; nothing else is converted.
+
+    Raises:
+        ValueError: an unknown field, a missing one or a value of the wrong type or range, with `where`.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(params), strict=True)
+    except ValidationError as error:
+        raise ValueError(_sentence(kind, error.errors()[0], where)) from None
+
+
+def _sentence(kind: type, error: ErrorDetails, where: str) -> str:
+    """One sentence for the first thing that pydantic found wrong."""
+    path = ".".join(str(part) for part in error["loc"])
+    if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+        names = [f.name for f in dataclasses.fields(kind)]
+        close = difflib.get_close_matches(path, names, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        return f"{where}: no field '{path}'.{hint} Its fields: {', '.join(names) or 'none'}."
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    if error["type"] in {"missing", "missing_argument"}:
+        return f"{where}: field '{path}' is missing. Give it a value."
+    return f"{where}: '{path}' is wrong ({error['msg'].lower()}), got {error['input']!r}."

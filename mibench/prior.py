@@ -1,0 +1,59 @@
+"""Priors: what is learned from public images alone, as a value that names its architecture and training.
+
+A `PriorSpec` is the key of a prior. The attacker trains it on the attacker's half of the public images; a
+defense that knows the attack's prior (NetGuard, GAN-D) trains the same spec on the defender's half.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from pydantic import ConfigDict
+from torch import Tensor
+
+from mibench.noise import Noise
+from mibench.plugin import Context
+
+Prior = dict[str, Tensor]
+Shape = tuple[int, int, int]
+
+
+class LatentSpace(Protocol):
+    """A trained generator seen as a space to search in. All tensors are float32, on one device."""
+
+    dim: int
+
+    def start(self, noise: Noise) -> Tensor:
+        """Random latents (B, dim) of the prior's own distribution, one row per noise stream."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] of latents (B, dim), differentiable, each row by itself."""
+        ...
+
+    def project(self, latents: Tensor) -> Tensor:
+        """Latents (B, dim) moved to the nearest point of the region where images are natural."""
+        ...
+
+    def realism(self, images: Tensor) -> Tensor:
+        """Realism loss (B,) of images by the prior's own critic; lower is more natural."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSpec(ABC):
+    """Architecture and training of a generative prior; subclasses add fields and two methods."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int] = 1
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    @abstractmethod
+    def fit(self, public: Tensor, ctx: Context) -> Prior:
+        """Weights learned from public images (M, C, H, W), float32 in [0, 1], as float16 or float32."""
+
+    @abstractmethod
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
+        """The trained generator for images of `shape`, frozen, on ctx.device."""

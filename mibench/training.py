@@ -1,0 +1,200 @@
+"""The one training loop, and the recipe that names its options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
+
+from mibench.data.split import Labeled
+from mibench.errors import TrainingError
+from mibench.nets.classifier import Classifier
+from mibench.plugin import Context, Stopwatch
+from mibench.victim import freeze
+
+Loss = Callable[[Classifier, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a classifier is trained.
+
+    Args:
+        epochs: passes over the training images, >= 1.
+        batch: images in a step, >= 1.
+        optimizer: SGD with Nesterov momentum, or AdamW.
+        lr: peak learning rate, > 0.
+        momentum: of SGD.
+        weight_decay: L2 factor.
+        schedule: cosine decay to zero after a linear warm-up over 5 % of the steps, or constant.
+        flip: mirror half of the images of a batch left to right.
+        shift: largest random shift of a batch's images in pixels (replicated borders), per image.
+        jitter: largest random relative change of brightness and contrast, per image.
+        label_smoothing: in [0, 1).
+    """
+
+    epochs: int = 12
+    batch: int = 64
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    flip: bool = True
+    shift: int = 2
+    jitter: float = 0.0
+    label_smoothing: float = 0.0
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"recipe: {name} must be >= 1, got {getattr(self, name)}.")
+        if not self.lr > 0:
+            raise ValueError(f"recipe: lr must be > 0, got {self.lr}.")
+
+    def steps(self, images: int) -> int:
+        """Optimizer steps in all for a number of images."""
+        return self.epochs * math.ceil(images / self.batch)
+
+    def loss(self, net: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        """Mean cross-entropy of a batch (scalar, nats), smoothed by label_smoothing."""
+        return F.cross_entropy(net(x), y, label_smoothing=self.label_smoothing)
+
+
+def fit(
+    net: Classifier,
+    data: Labeled,
+    ctx: Context,
+    *,
+    recipe: Recipe,
+    loss: Loss | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    batches: Iterator[tuple[Tensor, Tensor]] | None = None,
+    steps: int | None = None,
+) -> Classifier:
+    """Train `net` on `data` and return it frozen, in eval mode.
+
+    Args:
+        net: trained in place, on ctx.device.
+        data: labeled images; augmented per image on the device as the recipe says.
+        ctx: gives randomness, device and reporter.
+        recipe: all options.
+        loss: (net, x, y) -> scalar; None takes the recipe's cross-entropy.
+        optimizer: a ready optimizer (DP-SGD brings its own); None takes the recipe's.
+        batches: a ready source of (x, y) batches (Poisson sampling brings its own); None shuffles `data`.
+        steps: number of batches to take; None takes the recipe's epochs.
+
+    Raises:
+        TrainingError: the loss became NaN or infinite; a diverged training is an error, not a number.
+    """
+    net.to(ctx.device).train()
+    total = recipe.steps(len(data)) if steps is None else steps
+    source = _batches(data, recipe, ctx) if batches is None else batches
+    ready = make_optimizer(net, recipe) if optimizer is None else optimizer
+    schedule = torch.optim.lr_scheduler.LambdaLR(ready, lambda step: _rate(step, total, recipe.schedule))
+    objective = recipe.loss if loss is None else loss
+    watch = Stopwatch()
+    for step in range(total):
+        x, y = next(source)
+        ready.zero_grad(set_to_none=True)
+        with autocast(ctx.device):
+            value = objective(net, x, y)
+        value.backward()
+        ready.step()
+        schedule.step()
+        if watch.is_due() or step == total - 1:
+            check_finite(float(value), step, "training")
+            ctx.report(step + 1, total, loss=float(value))
+    if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
+        raise TrainingError("training: weights became NaN or infinite. Lower the learning rate.")
+    freeze(net)
+    return net
+
+
+def check_finite(value: float, step: int, what: str) -> None:
+    """Raise TrainingError where a loss is NaN or infinite at a step."""
+    if not math.isfinite(value):
+        raise TrainingError(f"{what}: the loss became {value} at step {step}. Lower the learning rate.")
+
+
+def make_optimizer(net: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over the parameters that ask for gradients."""
+    params = [p for p in net.parameters() if p.requires_grad]
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(params, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        params,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=recipe.momentum > 0,
+    )
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Bfloat16 autocast on CUDA; nothing on the CPU, where it is slower (measured)."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def accuracy(net: torch.nn.Module, data: Labeled, *, max_batch: int = 256) -> float:
+    """Share of images whose largest output is their label, in [0, 1]."""
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        hits = [
+            (net(x.to(device)).argmax(1).cpu() == y).float()
+            for x, y in zip(data.images.split(max_batch), data.labels.split(max_batch))
+        ]
+    return float(torch.cat(hits).mean())
+
+
+def _rate(step: int, total: int, schedule: str) -> float:
+    warm = max(1, round(0.05 * total))
+    if step < warm:
+        return (step + 1) / warm
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def _batches(data: Labeled, recipe: Recipe, ctx: Context) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = ctx.generator("batches")
+    images, labels = data.images.to(ctx.device), data.labels.to(ctx.device)
+    while True:
+        for rows in torch.randperm(len(data), generator=generator).split(recipe.batch):
+            x = augment(images[rows.to(ctx.device)], recipe, generator)
+            yield x.contiguous(memory_format=torch.channels_last), labels[rows.to(ctx.device)]
+
+
+def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Images x (N, C, H, W) mirrored, shifted and jittered, each by itself, all at once on x's device.
+
+    Own code because torchvision's transforms draw one set of numbers for a whole batch.
+    """
+    count, _, height, width = x.shape
+    if recipe.flip:
+        mirrored = (torch.rand(count, generator=generator) < 0.5).to(x.device)
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    if recipe.shift > 0:
+        s = recipe.shift
+        moves = torch.randint(0, 2 * s + 1, (2, count, 1), generator=generator).to(x.device)
+        padded = F.pad(x, (s, s, s, s), mode="replicate")
+        rows = (torch.arange(height, device=x.device) + moves[0])[:, None, :, None]
+        cols = (torch.arange(width, device=x.device) + moves[1])[:, None, None, :]
+        batch = torch.arange(count, device=x.device)[:, None, None, None]
+        channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
+        x = padded[batch, channel, rows, cols]
+    if recipe.jitter > 0:
+        draws = (torch.rand(2, count, 1, 1, 1, generator=generator) * 2 - 1).to(x.device) * recipe.jitter
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = ((x - mean) * (1 + draws[0]) + mean * (1 + draws[1])).clamp(0, 1)
+    return x
