@@ -8,10 +8,17 @@ import torch
 
 from mibench.errors import UnknownPluginError
 from mibench.nets.classifier import Classifier, NetSpec, as_channels_last, center
+from mibench.nets.convnext import SmallConvnext
 from mibench.nets.dcgan import Critic, DcganGenerator
+from mibench.nets.facenet import InceptionResnetV1
+from mibench.nets.flops import count_macs
+from mibench.nets.inversion_gan import InversionDiscriminator, MinibatchDiscrimination
+from mibench.nets.inversion_net import InversionNet, prepare_prediction
+from mibench.nets.ir50 import Ir50
+from mibench.nets.mlp import Mlp, SoftmaxRegression
 from mibench.nets.resnet import SmallResnet
 from mibench.nets.seeding import he_init, seeded
-from mibench.nets.style import StyleDiscriminator, StyleGenerator
+from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p, to_p
 from mibench.nets.vgg import SmallVgg, Vgg16, Vgg16Bn
 
 __all__ = [
@@ -19,9 +26,17 @@ __all__ = [
     "Classifier",
     "Critic",
     "DcganGenerator",
+    "InceptionResnetV1",
+    "InversionDiscriminator",
+    "InversionNet",
+    "Ir50",
+    "MinibatchDiscrimination",
+    "Mlp",
     "NetSpec",
+    "SmallConvnext",
     "SmallResnet",
     "SmallVgg",
+    "SoftmaxRegression",
     "StyleDiscriminator",
     "StyleGenerator",
     "Vgg16",
@@ -29,13 +44,22 @@ __all__ = [
     "as_channels_last",
     "build",
     "center",
+    "count_macs",
+    "from_p",
     "he_init",
+    "prepare_prediction",
     "seeded",
+    "to_p",
 ]
 
 CLASSIFIERS: dict[str, type[Classifier]] = {
+    "inception_resnet_v1": InceptionResnetV1,
+    "ir50": Ir50,
+    "mlp": Mlp,
+    "small_convnext": SmallConvnext,
     "small_resnet": SmallResnet,
     "small_vgg": SmallVgg,
+    "softmax_regression": SoftmaxRegression,
     "vgg16": Vgg16,
     "vgg16_bn": Vgg16Bn,
 }

@@ -1,0 +1,65 @@
+"""Inception-ResNet-v1 as the facenet-pytorch package builds it, with a linear head.
+
+Source: Szegedy et al., AAAI 2017 (arXiv:1602.07261); the package's net gives 512 numbers per
+face. Its weights are not downloaded here: all parameters start at random.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.shapes import resize
+
+_LEAST_SIZE = 80  # below it the third reduction has no pixel left
+_STAGES = (
+    ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "conv2d_4b", "repeat_1"),
+    ("mixed_6a", "repeat_2"),
+    ("mixed_7a", "repeat_3", "block8"),
+)
+
+
+class InceptionResnetV1(Classifier):
+    """Inception-ResNet-v1 on images of at least 80 px (smaller ones are enlarged).
+
+    Hidden blocks: the ends of its three stages, then the normalized embedding, (N, 512), which is
+    not scaled to unit length: a linear head needs its norm. Gray images are repeated to 3 channels.
+
+    Raises:
+        ValueError: spec.width is not 0; this net has one width.
+    """
+
+    feature_dim = 512
+
+    def __init__(self, spec: NetSpec) -> None:
+        super().__init__(spec)
+        if spec.width:
+            raise ValueError(f"inception_resnet_v1: has one width, got width {spec.width}. Leave it 0.")
+        from facenet_pytorch import InceptionResnetV1 as Body
+
+        body = _without_inplace(Body(pretrained=None, classify=False))
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(body.get_submodule(name) for name in names)) for names in _STAGES
+        )
+        self.embed = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            *(body.get_submodule(name) for name in ("dropout", "last_linear", "last_bn")),
+        )
+        self.head = nn.Linear(self.feature_dim, spec.num_classes)
+
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the three stages, then the embedding (N, 512)."""
+        hidden, out = center(resize(x, max(x.shape[-1], _LEAST_SIZE))).expand(-1, 3, -1, -1), []
+        for stage in self.stages:
+            hidden = stage(hidden)
+            out.append(hidden)
+        return (*out, self.embed(hidden))
+
+
+def _without_inplace(net: nn.Module) -> nn.Module:
+    """The same net with every in-place activation replaced by its out-of-place form."""
+    for module in net.modules():
+        if isinstance(module, nn.ReLU | nn.Dropout):
+            module.inplace = False
+    return net
