@@ -111,8 +111,9 @@ def fit(
         ready.step()
         schedule.step()
         if watch.is_due() or step == total - 1:
-            check_finite(float(value), step, "training")
-            ctx.report(step + 1, total, loss=float(value))
+            seen = float(value.detach())
+            check_finite(seen, step, "training")
+            ctx.report(step + 1, total, loss=seen)
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
         raise TrainingError("training: weights became NaN or infinite. Lower the learning rate.")
     freeze(net)

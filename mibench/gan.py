@@ -1,0 +1,373 @@
+"""The two generative priors: a Wasserstein GAN and a small style-based GAN, with their training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mibench.nets.dcgan import Critic, DcganGenerator
+from mibench.nets.seeding import seeded
+from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p, to_p
+from mibench.noise import Noise
+from mibench.plugin import Context, Stopwatch
+from mibench.prior import LatentSpace, Prior, PriorSpec, Shape
+from mibench.training import check_finite
+from mibench.victim import freeze
+
+
+@dataclass(frozen=True, kw_only=True)
+class WganPrior(PriorSpec):
+    """Deconvolution generator trained with WGAN-GP; the prior of GMI and the start of KED-MI's.
+
+    Source: Zhang et al., CVPR 2020 (code): Adam 2e-4 (0.5, 0.999), batch 64, 5 critic steps, gradient
+    penalty 10, 280 epochs of 30,000 images = 26,000 generator steps. Ours: a moving average of the
+    generator's weights, with batch statistics re-estimated for the average.
+
+    Args:
+        latent_dim: length of z.
+        width: channels of the generator's last hidden map.
+        critic_width: channels of the critic's first map.
+        steps: generator steps.
+        n_critic: critic steps for each generator step.
+        batch: images in a step.
+        lr: Adam's learning rate for both nets.
+        decay: the learning rate falls linearly to zero over this last share of the steps.
+        gp_weight: weight of the gradient penalty.
+        ema: decay of the weights' moving average; 0 turns it off.
+        clamp: bound of every latent coordinate during a search (GMI: 1).
+    """
+
+    kind: ClassVar[str] = "wgan_gp"
+    latent_dim: int = 100
+    width: int = 64
+    critic_width: int = 64
+    steps: int = 26_000
+    n_critic: int = 5
+    batch: int = 64
+    lr: float = 2e-4
+    decay: float = 0.0
+    gp_weight: float = 10.0
+    ema: float = 0.999
+    clamp: float = 1.0
+
+    def nets(self, shape: Shape, generator: torch.Generator) -> tuple[DcganGenerator, Critic]:
+        """Untrained generator and critic for images of `shape`."""
+        channels, size, _ = shape
+        with seeded(generator):
+            g = DcganGenerator(latent_dim=self.latent_dim, width=self.width, size=size, channels=channels)
+            d = Critic(width=self.critic_width, size=size, channels=channels)
+        return g, d
+
+    def fit(self, public: Tensor, ctx: Context) -> Prior:
+        """See PriorSpec.fit."""
+        g, d = self.nets(_shape(public), ctx.generator("init"))
+        g.to(ctx.device)
+        d.to(ctx.device)
+        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        rng = ctx.generator("training")
+        real = _stream(public, self.batch, rng, ctx.device)
+        average, watch = copy.deepcopy(g), Stopwatch()
+        for step in range(self.steps):
+            _set_lr(self.lr * _decay(step, self.steps, self.decay), opt_g, opt_d)
+            for _ in range(self.n_critic):
+                with torch.no_grad():
+                    fake = g(_normal(self.batch, self.latent_dim, rng, ctx.device))
+                loss_d = self._critic_loss(d, next(real), fake, rng)
+                _update(opt_d, loss_d)
+            loss_g = -d(g(_normal(self.batch, self.latent_dim, rng, ctx.device))).mean()
+            _update(opt_g, loss_g)
+            _average(average, g, min(self.ema, (step + 1) / (step + 10)))
+            if watch.is_due() or step == self.steps - 1:
+                check_finite(float(loss_d.detach()), step, "WGAN-GP")
+                ctx.report(
+                    step + 1, self.steps, critic=float(loss_d.detach()), generator=float(loss_g.detach())
+                )
+        kept = average if self.ema > 0 else g
+        _reestimate_batch_norm(kept, self.latent_dim, rng, ctx.device)
+        return pack(g=kept, d=d)
+
+    def _critic_loss(self, d: Critic, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
+        mix = torch.rand(len(real), 1, 1, 1, generator=rng).to(real.device)
+        between = (mix * real + (1 - mix) * fake).requires_grad_(True)
+        scores = d(torch.cat([real, fake]))
+        penalty = gradient_penalty(d, between)
+        loss: Tensor = scores[len(real) :].mean() - scores[: len(real)].mean() + self.gp_weight * penalty
+        return loss
+
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
+        """See PriorSpec.load: the space of z, bounded by `clamp`."""
+        g, d = self.nets(shape, torch.Generator().manual_seed(0))
+        unpack(prior, g=g, d=d)
+        return ZSpace(g.to(ctx.device), d.to(ctx.device), dim=self.latent_dim, clamp=self.clamp)
+
+
+class ZSpace:
+    """The latents z of a generator, standard normal; realism is minus the critic's score."""
+
+    def __init__(self, g: nn.Module, d: nn.Module, *, dim: int, clamp: float) -> None:
+        self.g, self.d, self.dim, self.clamp = freeze(g), freeze(d), dim, clamp
+        self._device = next(g.parameters()).device
+
+    def start(self, noise: Noise) -> Tensor:
+        """Standard normal latents (B, dim)."""
+        return noise.normal("start", self.dim).to(self._device)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents."""
+        images: Tensor = self.g(latents)
+        return images
+
+    def project(self, latents: Tensor) -> Tensor:
+        """Latents clamped to the box [-clamp, clamp]."""
+        return latents.clamp(-self.clamp, self.clamp)
+
+    def realism(self, images: Tensor) -> Tensor:
+        """Minus the critic's score (B,); a Wasserstein critic is unbounded, so no logarithm."""
+        scores: Tensor = self.d(images)
+        return -scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class StylePrior(PriorSpec):
+    """Small style-based generator, non-saturating logistic loss with lazy R1.
+
+    Source: StyleGAN2-ADA's `auto` settings (Karras et al., NeurIPS 2020): Adam 0.0025 (0, 0.99), R1 on
+    every 16th step with weight 0.0002 * size^2 / batch, moving average with a half-life of 10,000 images.
+
+    Args:
+        latent_dim: length of z.
+        w_dim: length of w.
+        mapping_layers: linear layers from z to w.
+        width: channels of the generator's coarsest levels.
+        critic_width: the same for the discriminator.
+        steps: steps of both nets.
+        batch: images in a step.
+        lr: Adam's learning rate.
+        decay: the learning rate falls linearly to zero over this last share of the steps.
+        r1_weight: weight of the R1 penalty; 0 takes the source's formula.
+        r1_every: steps between two penalties.
+        ema_images: half-life of the weights' moving average in images.
+        p_samples: draws of z from which the P-space box is estimated (Mirror: 100,000).
+        kappa: half-width of the P-space box in standard deviations (Mirror: 1).
+    """
+
+    kind: ClassVar[str] = "style"
+    latent_dim: int = 128
+    w_dim: int = 128
+    mapping_layers: int = 2
+    width: int = 64
+    critic_width: int = 64
+    steps: int = 60_000
+    batch: int = 32
+    lr: float = 0.0025
+    decay: float = 0.0
+    r1_weight: float = 0.0
+    r1_every: int = 16
+    ema_images: int = 10_000
+    p_samples: int = 10_000
+    kappa: float = 1.0
+
+    def nets(
+        self, shape: Shape, generator: torch.Generator, *, group: int = 4
+    ) -> tuple[StyleGenerator, nn.Module]:
+        """Untrained generator and discriminator for images of `shape`."""
+        channels, size, _ = shape
+        with seeded(generator):
+            g = StyleGenerator(
+                latent_dim=self.latent_dim,
+                w_dim=self.w_dim,
+                mapping_layers=self.mapping_layers,
+                width=self.width,
+                size=size,
+                channels=channels,
+            )
+            d = StyleDiscriminator(width=self.critic_width, size=size, channels=channels, group=group)
+        return g, d
+
+    def fit(self, public: Tensor, ctx: Context) -> Prior:
+        """See PriorSpec.fit."""
+        g, d = self.nets(_shape(public), ctx.generator("init"))
+        g.to(ctx.device)
+        d.to(ctx.device)
+        # lazy regularization: betas and rate shrink by the share of steps without a penalty
+        share = self.r1_every / (self.r1_every + 1)
+        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.0, 0.99))
+        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share))
+        rng = ctx.generator("training")
+        real = _stream(public, self.batch, rng, ctx.device)
+        average, watch = copy.deepcopy(g), Stopwatch()
+        keep = 0.5 ** (self.batch / self.ema_images)
+        for step in range(self.steps):
+            rate = _decay(step, self.steps, self.decay)
+            _set_lr(self.lr * rate, opt_g)
+            _set_lr(self.lr * share * rate, opt_d)
+            loss_d = self._discriminator_loss(g, d, next(real), step, rng)
+            _update(opt_d, loss_d)
+            fake = g(_normal(self.batch, self.latent_dim, rng, ctx.device), noise="random", generator=rng)
+            loss_g = F.softplus(-d(fake)).mean()
+            _update(opt_g, loss_g)
+            _average(average, g, min(keep, (step + 1) / (step + 10)))
+            if watch.is_due() or step == self.steps - 1:
+                check_finite(float(loss_d.detach()), step, "style GAN")
+                ctx.report(
+                    step + 1, self.steps, critic=float(loss_d.detach()), generator=float(loss_g.detach())
+                )
+        return pack(g=average, d=d)
+
+    def _discriminator_loss(
+        self, g: StyleGenerator, d: nn.Module, real: Tensor, step: int, rng: torch.Generator
+    ) -> Tensor:
+        with torch.no_grad():
+            z = _normal(self.batch, self.latent_dim, rng, real.device)
+            fake = g(z, noise="random", generator=rng)
+        if step % self.r1_every:
+            return F.softplus(-d(real)).mean() + F.softplus(d(fake)).mean()
+        real = real.requires_grad_(True)
+        scores = d(real)
+        (slope,) = torch.autograd.grad(scores.sum(), real, create_graph=True)
+        weight = self.r1_weight or 0.0002 * real.shape[-1] ** 2 / self.batch
+        penalty = 0.5 * weight * slope.square().sum((1, 2, 3)).mean() * self.r1_every
+        return F.softplus(-scores).mean() + F.softplus(d(fake)).mean() + penalty
+
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
+        """See PriorSpec.load: the space of w, bounded by the P-space box."""
+        g, d = self.nets(shape, torch.Generator().manual_seed(0), group=1)
+        unpack(prior, g=g, d=d)
+        freeze(g)
+        mean, std = g.p_stats(self.p_samples, torch.Generator().manual_seed(0))
+        low, high = from_p(mean - self.kappa * std), from_p(mean + self.kappa * std)
+        return WSpace(g.to(ctx.device), d.to(ctx.device), low.to(ctx.device), high.to(ctx.device))
+
+
+class WSpace:
+    """The latents w of a style generator, bounded by a box in P space.
+
+    The leaky ReLU between W and P is monotone, so clamping w to the mapped box *is* the clamp in P space
+    (An et al., NDSS 2022).
+    """
+
+    def __init__(self, g: StyleGenerator, d: nn.Module, low: Tensor, high: Tensor) -> None:
+        self.g, self.d, self.low, self.high, self.dim = freeze(g), freeze(d), low, high, g.w_dim
+        self._mapping = g.mapping
+        self._synthesis = g.synthesis
+        self._z_dim = g.latent_dim
+
+    @property
+    def spread(self) -> Tensor:
+        """Standard deviation of P space scaled by kappa: half the width of the box in P space, (dim,)."""
+        return (to_p(self.high) - to_p(self.low)) / 2
+
+    def start(self, noise: Noise) -> Tensor:
+        """The w (B, dim) of standard normal z, not projected."""
+        with torch.no_grad():
+            w: Tensor = self._mapping(noise.normal("start", self._z_dim).to(self.low.device))
+        return w
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of w, with the stored noise."""
+        images: Tensor = self._synthesis(latents)
+        return images
+
+    def project(self, latents: Tensor) -> Tensor:
+        """The w clamped to the box."""
+        return torch.minimum(torch.maximum(latents, self.low), self.high)
+
+    def realism(self, images: Tensor) -> Tensor:
+        """softplus(-D) of images (B,): minus the log-probability of being real."""
+        loss: Tensor = F.softplus(-self.d(images))
+        return loss
+
+
+def gradient_penalty(d: nn.Module, x: Tensor) -> Tensor:
+    """Mean of (||dD/dx||_2 - 1)^2 over images x (N, C, H, W) that ask for gradients; scalar.
+
+    Source: Gulrajani et al., NeurIPS 2017 (arXiv:1704.00028), equation 3.
+    """
+    (slope,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
+    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def pack(**nets: nn.Module) -> Prior:
+    """Weights of nets as one dictionary, in half precision: priors are stored and shipped that way."""
+    return {
+        f"{name}.{key}": value.detach().cpu().half() if value.is_floating_point() else value.detach().cpu()
+        for name, net in nets.items()
+        for key, value in net.state_dict().items()
+    }
+
+
+def unpack(prior: Prior, **nets: nn.Module) -> None:
+    """Load the weights of `pack` back into nets, in place; other entries of the prior are left alone."""
+    for name, net in nets.items():
+        own = {
+            key.removeprefix(f"{name}."): value for key, value in prior.items() if key.startswith(f"{name}.")
+        }
+        net.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in own.items()})
+
+
+def _shape(public: Tensor) -> Shape:
+    _, channels, height, width = public.shape
+    return channels, height, width
+
+
+def _stream(images: Tensor, batch: int, rng: torch.Generator, device: torch.device) -> Iterator[Tensor]:
+    """Endless shuffled batches of images, each image mirrored with probability 1/2."""
+    images = images.to(device)
+    for _ in cycle([0]):
+        for rows in torch.randperm(len(images), generator=rng).split(batch):
+            if len(rows) == batch or len(images) < batch:
+                mirrored = (torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5).to(device)
+                x = images[rows.to(device)]
+                x = torch.where(mirrored, x.flip(3), x)
+                yield x.contiguous(memory_format=torch.channels_last)
+
+
+def _normal(rows: int, columns: int, rng: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randn(rows, columns, generator=rng).to(device)
+
+
+def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    for param, grad in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
+        param.grad = grad
+    optimizer.step()
+
+
+def _set_lr(lr: float, *optimizers: torch.optim.Optimizer) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+
+
+def _decay(step: int, steps: int, share: float) -> float:
+    """Factor of the learning rate: 1, then linear to zero over the last `share` of the steps."""
+    left = (steps - step) / steps
+    return 1.0 if left >= share else left / share
+
+
+@torch.no_grad()
+def _average(average: nn.Module, net: nn.Module, keep: float) -> None:
+    own, new = list(average.parameters()), list(net.parameters())
+    torch._foreach_lerp_([p.data for p in own], [p.data for p in new], 1 - keep)
+    for kept, buffer in zip(average.buffers(), net.buffers()):
+        kept.copy_(buffer)
+
+
+@torch.no_grad()
+def _reestimate_batch_norm(g: nn.Module, dim: int, rng: torch.Generator, device: torch.device) -> None:
+    """Batch-norm statistics of averaged weights, from 32 batches of 64 random latents."""
+    norms = [m for m in g.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average over the batches
+    g.train()
+    for _ in range(32):
+        g(_normal(64, dim, rng, device))

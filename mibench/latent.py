@@ -1,0 +1,135 @@
+"""The one search loop over latents, its identity losses and the choice among restarts.
+
+Serves every latent attack and the shadow inversions of the NetGuard defenses. Rows are independent
+(dossier 0.6): losses are summed, optimizers are element-wise, the best iterate is kept per row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from torch import Tensor
+from torch.nn import functional as F
+
+from mibench.plugin import Context, Stopwatch
+
+Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
+IdentityLoss = Literal["ce", "max_margin", "logit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Options of a latent search.
+
+    Args:
+        steps: gradient steps, >= 0.
+        lr: peak learning rate, > 0.
+        optimizer: Adam; or Nesterov SGD with momentum 0.9, which is GMI's update.
+        warmup: share of the steps with a linear rise of the learning rate, in [0, 1).
+        cooldown: share of the steps at the end with a cosine decay to zero, in [0, 1).
+        keep: return the iterate with the lowest score of each row, or the last one.
+    """
+
+    steps: int = 300
+    lr: float = 0.02
+    optimizer: Literal["adam", "nesterov"] = "adam"
+    warmup: float = 0.0
+    cooldown: float = 0.0
+    keep: Literal["best", "last"] = "best"
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or not self.lr > 0:
+            raise ValueError(f"search: steps must be >= 0 and lr > 0, got {self.steps} and {self.lr}.")
+
+    def rate(self, step: int) -> float:
+        """Learning rate relative to the peak at a step in [0, steps].
+
+        Linear warm-up, plateau, cosine cool-down (An et al., NDSS 2022: 5 % and 25 %).
+        """
+        t = step / max(1, self.steps)
+        if t < self.warmup:
+            return t / self.warmup
+        if t > 1 - self.cooldown:
+            return 0.5 * (1 + math.cos(math.pi * (t - 1 + self.cooldown) / self.cooldown))
+        return 1.0
+
+
+def search_latents(
+    start: Tensor,
+    objective: Objective,
+    search: Search,
+    ctx: Context,
+    *,
+    project: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Minimize an objective over latents, each row by itself.
+
+    Args:
+        start: (B, D) float32, where the rows begin; not changed.
+        objective: latents (B, D) -> (loss (B,) to descend, score (B,) by which the best iterate is kept).
+        search: options.
+        ctx: gives the reporter.
+        project: latents moved back into the allowed region after each step; None leaves them.
+
+    Returns:
+        The kept latents (B, D) and their scores (B,), detached. Scores belong to the latents returned.
+    """
+    latents = start.detach().clone().requires_grad_(True)
+    best, best_score = start.detach().clone(), torch.full((len(start),), torch.inf, device=start.device)
+    optimizer = _make_optimizer(latents, search)
+    watch = Stopwatch()
+    for step in range(search.steps + 1):
+        loss, score = objective(latents)
+        with torch.no_grad():
+            better = score < best_score if search.keep == "best" else torch.ones_like(score, dtype=torch.bool)
+            best = torch.where(better[:, None], latents, best)
+            best_score = torch.where(better, score, best_score)
+        if watch.is_due():
+            ctx.report(step, search.steps, loss=float(loss.detach().mean()))
+        if step == search.steps:
+            break
+        (latents.grad,) = torch.autograd.grad(loss.sum(), latents)
+        for group in optimizer.param_groups:
+            group["lr"] = search.lr * search.rate(step)
+        optimizer.step()
+        if project is not None:
+            with torch.no_grad():
+                latents.copy_(project(latents))
+    return best.detach(), best_score.detach()
+
+
+def _make_optimizer(latents: Tensor, search: Search) -> torch.optim.Optimizer:
+    if search.optimizer == "adam":
+        return torch.optim.Adam([latents], lr=search.lr)
+    return torch.optim.SGD([latents], lr=search.lr, momentum=0.9, nesterov=True)
+
+
+def identity_loss(logits: Tensor, targets: Tensor, kind: IdentityLoss) -> Tensor:
+    """Loss (B,) that falls as logits (B, K) speak for targets (B,).
+
+    `ce`: cross-entropy. `max_margin`: largest other logit minus the target's (Yuan et al., AAAI 2023),
+    which keeps its gradient where the softmax is saturated. `logit`: minus the target's logit (Nguyen et
+    al., CVPR 2023).
+    """
+    if kind == "ce":
+        return F.cross_entropy(logits, targets, reduction="none")
+    own = logits.gather(1, targets[:, None]).squeeze(1)
+    if kind == "logit":
+        return -own
+    others = logits.scatter(1, targets[:, None], -torch.inf)
+    return others.max(1).values - own
+
+
+def pick_best(scores: Tensor, restarts: int) -> Tensor:
+    """Row numbers (B,) of the lowest score among the restarts of each problem, for scores (B * restarts,).
+
+    Rows of one problem lie next to each other, as `Noise.repeat` lays them.
+    """
+    table = scores.view(-1, restarts)
+    return table.argmin(1) + torch.arange(len(table), device=scores.device) * restarts
