@@ -1,8 +1,8 @@
-"""A small net unlike the others: depthwise 5x5 convolutions, layer norm, GELU, no batch norm.
+"""A small net unlike the others: depthwise 5x5 convolutions, one-group norm, GELU, no batch norm.
 
 A judge that shares the victim's design shares its blind spots; this one is the second opinion.
 Source of the block: Liu et al., CVPR 2022 (ConvNeXt, arXiv:2201.03545), with 5x5 for 7x7, which
-suits maps of 4 to 16 px, and no layer scale.
+suits maps of 4 to 16 px, a norm over whole maps, and no layer scale.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ _EXPANSION = 4  # ConvNeXt's
 _KERNEL = 5
 
 
-class _ChannelNorm(nn.Module):
-    """Layer norm over the channels of each pixel, (N, C, H, W)."""
+def _norm(channels: int) -> nn.GroupNorm:
+    """A norm over all channels and pixels of an image.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.norm(x.permute(0, 2, 3, 1))  # free of copies where x is channels last
-        return out.permute(0, 3, 1, 2)
+    ConvNeXt's norm over channels alone would permute the maps to channels last, and Opacus'
+    per-sample gradients of a convolution are wrong on such maps.
+    """
+    return nn.GroupNorm(1, channels)
 
 
 class _Block(nn.Module):
@@ -38,7 +35,7 @@ class _Block(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(channels, channels, _KERNEL, padding=_KERNEL // 2, groups=channels)
-        self.norm = _ChannelNorm(channels)
+        self.norm = _norm(channels)
         self.expand = nn.Conv2d(channels, channels * _EXPANSION, 1)
         self.reduce = nn.Conv2d(channels * _EXPANSION, channels, 1)
 
@@ -66,7 +63,7 @@ class SmallConvnext(Classifier):
         widths = [spec.channels, *(width * multiple for multiple in _MULTIPLES)]
         self.feature_dim = widths[-1]
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(inputs, outputs, 2, 2), _ChannelNorm(outputs), _Block(outputs))
+            nn.Sequential(nn.Conv2d(inputs, outputs, 2, 2), _norm(outputs), _Block(outputs))
             for inputs, outputs in pairwise(widths)
         )
         self.norm = nn.LayerNorm(self.feature_dim)

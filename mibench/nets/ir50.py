@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mibench.nets.classifier import Classifier, NetSpec, center
 from mibench.nets.seeding import he_init
-from mibench.nets.shapes import resize
+from mibench.nets.shapes import project, resize
 
 _WIDTH = 64
 _MULTIPLES = (1, 1, 2, 4, 8)
@@ -29,7 +29,7 @@ class _Block(nn.Module):
         self.short: nn.Module = (
             nn.MaxPool2d(1, stride)
             if inputs == outputs
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            else nn.Sequential(project(inputs, outputs, stride=stride), nn.BatchNorm2d(outputs))
         )
         self.body = nn.Sequential(
             nn.BatchNorm2d(inputs),

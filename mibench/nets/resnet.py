@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mibench.nets.classifier import Classifier, NetSpec, center
 from mibench.nets.seeding import he_init
+from mibench.nets.shapes import project
 
 _WIDTH = 16
 _MULTIPLES = (1, 2, 4)
@@ -27,9 +28,7 @@ class _Block(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.short: nn.Module = (
-            nn.Identity()
-            if stride == 1 and inputs == outputs
-            else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            nn.Identity() if stride == 1 and inputs == outputs else project(inputs, outputs, stride=stride)
         )
 
     def forward(self, x: Tensor) -> Tensor:
