@@ -28,8 +28,8 @@ def pyramid(size: int) -> tuple[int, int]:
 def project(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
     """A conv 1x1 without bias on every `stride`-th pixel: (N, inputs, H, W) to (N, outputs, H/s, W/s).
 
-    Equals a strided convolution. That one must not be used: with channels-last weights its
-    backward pass on a CPU writes out of bounds (torch 2.15 with oneDNN 3.13, 112 px: a crash).
+    Equals a strided convolution. That one must not be used: with fewer than 16 channels laid out
+    channels last, its backward pass on a CPU writes out of bounds (oneDNN issue 6035).
     """
     pick: nn.Module = nn.MaxPool2d(1, stride) if stride > 1 else nn.Identity()
     return nn.Sequential(pick, nn.Conv2d(inputs, outputs, 1, bias=False))
