@@ -17,7 +17,7 @@ from mibench.nets.seeding import seeded
 from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p, to_p
 from mibench.noise import Noise
 from mibench.plugin import Context, Stopwatch
-from mibench.prior import LatentSpace, Prior, PriorSpec, Shape
+from mibench.prior import Prior, PriorSpec, Shape
 from mibench.training import check_finite
 from mibench.victim import freeze
 
@@ -102,7 +102,7 @@ class WganPrior(PriorSpec):
         loss: Tensor = scores[len(real) :].mean() - scores[: len(real)].mean() + self.gp_weight * penalty
         return loss
 
-    def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> ZSpace:
         """See PriorSpec.load: the space of z, bounded by `clamp`."""
         g, d = self.nets(shape, torch.Generator().manual_seed(0))
         unpack(prior, g=g, d=d)
@@ -237,7 +237,7 @@ class StylePrior(PriorSpec):
         penalty = 0.5 * weight * slope.square().sum((1, 2, 3)).mean() * self.r1_every
         return F.softplus(-scores).mean() + F.softplus(d(fake)).mean() + penalty
 
-    def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> WSpace:
         """See PriorSpec.load: the space of w, bounded by the P-space box."""
         g, d = self.nets(shape, torch.Generator().manual_seed(0), group=1)
         unpack(prior, g=g, d=d)
@@ -292,7 +292,8 @@ def gradient_penalty(d: nn.Module, x: Tensor) -> Tensor:
     Source: Gulrajani et al., NeurIPS 2017 (arXiv:1704.00028), equation 3.
     """
     (slope,) = torch.autograd.grad(d(x).sum(), x, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 def pack(**nets: nn.Module) -> Prior:

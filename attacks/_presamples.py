@@ -1,0 +1,47 @@
+"""Images of a prior, scored once by the victim; the best start the search for each label (Mirror, PPA)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mibench.noise import Noise
+from mibench.plugin import Context
+from mibench.prior import LatentSpace
+from mibench.victim import ScoreVictim
+
+
+def rank_presamples(
+    space: LatentSpace, victim: ScoreVictim, ctx: Context, *, count: int, keep: int
+) -> tuple[Tensor, Tensor]:
+    """Latents of the prior that the victim likes most for each label.
+
+    Args:
+        space: a trained generator.
+        victim: asked once about each of the `count` images.
+        ctx: gives noise, chunk size and reporter.
+        count: images drawn from the prior, >= 1.
+        keep: latents kept for each label, <= count.
+
+    Returns:
+        Latents (K, keep, dim), best first, float32 on the CPU, and their released scores (K, keep).
+    """
+    noise = Noise.of_targets(ctx.seed, torch.full((count,), -1))
+    latents, scores = [], []
+    for first in range(0, count, ctx.max_batch):
+        with torch.no_grad():
+            part = space.start(noise[slice(first, first + ctx.max_batch)])
+            latents.append(part.cpu())
+            scores.append(victim.scores(space.decode(part)).cpu())
+        ctx.report(first, count)
+    best = torch.cat(scores).topk(min(keep, count), dim=0)
+    return torch.cat(latents)[best.indices.T].contiguous(), best.values.T.contiguous()
+
+
+def starts_of(ranked: Tensor, targets: Tensor, occurrence: Tensor, candidates: int) -> Tensor:
+    """Starts (B * candidates, dim) for targets (B,) from ranked latents (K, keep, dim).
+
+    The i-th repeat of a label takes the i-th group of `candidates` ranks, and begins anew after the last.
+    """
+    ranks = occurrence[:, None] * candidates + torch.arange(candidates)
+    return ranked[targets[:, None], ranks % ranked.shape[1]].flatten(0, 1)

@@ -1,0 +1,268 @@
+"""DMI = KED-MI: a GAN whose discriminator knows the victim, and one latent distribution for each label.
+
+The discriminator is a (K+1)-class classifier that must repeat the victim's soft labels on public images,
+so the generator is drawn towards what the victim looks at. Then a Gaussian over latents is learned for
+each label by reparametrization, and reconstructions are drawn from it.
+
+Source: Chen et al., ICCV 2021 (arXiv:2010.04092), and the authors' code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mibench.attack import Attack, Reconstructions
+from mibench.gan import WganPrior, pack, unpack
+from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
+from mibench.nets.dcgan import DcganGenerator
+from mibench.nets.inversion_gan import InversionDiscriminator
+from mibench.nets.seeding import seeded
+from mibench.plugin import Card, Context, Stopwatch
+from mibench.prior import Prior, Shape
+from mibench.training import check_finite
+from mibench.victim import WhiteBoxVictim, freeze
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dmi(Attack[WhiteBoxVictim]):
+    """Inversion-specific GAN and distributional recovery.
+
+    Args:
+        prior: the generator, and its training on public images before it meets the victim; `steps` = 0
+            trains it for the victim from scratch, as the authors do.
+        adapt_steps: generator steps of the inversion-specific GAN; the authors' 120 epochs of 30,000
+            images are 11,000.
+        n_critic: discriminator steps for each generator step; the authors take 5.
+        adapt_lr: Adam's rate for both nets; the authors take 2e-4.
+        batch: images in each of the three streams; the authors take 64.
+        critic_width: channels of the discriminator's first map; the authors take 64.
+        minibatch: minibatch discrimination; in the recovery each image is judged alone.
+        entropy_weight: weight of the batch-summed entropy of the fakes; the authors take 1e-4.
+        search: the recovery over (mu, log sigma^2); the authors take 2,400 Adam steps at 0.02.
+        identity_weight: weight of the identity loss against the realism loss; the authors take 100.
+        loss: identity loss; the authors take cross-entropy.
+        log_var: start of log sigma^2; the authors' code starts at 1, a re-run of others at 0.
+        samples: draws for each label in each step; the authors take 1.
+        best_of: latents drawn for each reconstruction, of which the victim's favorite is kept; the authors
+            take 1, which is no choice at all.
+    """
+
+    name = "dmi"
+    version = 1
+    aliases = ("ked_mi",)
+    access = WhiteBoxVictim
+    card = Card(
+        title="Knowledge-Enriched Distributional Model Inversion Attacks",
+        paper="Chen et al., ICCV 2021, arXiv:2010.04092",
+        year=2021,
+        code="https://github.com/SCccc21/Knowledge-Enriched-DMI",
+        deviations=(
+            "the victim stays in eval mode while the GAN trains; the authors' code lets its batch norm drift",
+            "soft labels are asked for once and kept",
+            "the generator may start from a GAN that was trained on the public images (prior.steps > 0)",
+            "minibatch discrimination sees one image at a time in the recovery, so rows are independent",
+        ),
+    )
+
+    prior: WganPrior = field(default_factory=lambda: WganPrior(steps=0))
+    adapt_steps: int = 11_000
+    n_critic: int = 5
+    adapt_lr: float = 2e-4
+    batch: int = 64
+    critic_width: int = 64
+    minibatch: bool = True
+    entropy_weight: float = 1e-4
+    search: Search = field(default_factory=lambda: Search(steps=2_400, lr=0.02, keep="last"))
+    identity_weight: float = 100.0
+    loss: IdentityLoss = "ce"
+    log_var: float = 1.0
+    samples: int = 1
+    best_of: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("adapt_steps", "n_critic", "batch", "samples", "best_of"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"dmi: {name} must be >= 1, got {getattr(self, name)}.")
+
+    def prior_spec(self) -> WganPrior:
+        """The generator before it meets the victim."""
+        return self.prior
+
+    def adapt_prior(self, prior: Prior, victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Prior:
+        """Generator and discriminator that know the victim; one query for each public image."""
+        g, _ = self.prior.nets(victim.shape, torch.Generator())
+        unpack(prior, g=g)
+        g.to(ctx.device).train().requires_grad_(True)
+        d = self._discriminator(victim.shape, victim.num_classes, ctx.generator("discriminator"))
+        d.to(ctx.device)
+        soft = soft_labels(victim, public, ctx)
+        rng = ctx.generator("adaptation")
+        labeled, real, match = (_rows(len(public), self.batch, rng) for _ in range(3))
+        images = public.to(ctx.device)
+        opt_g = torch.optim.Adam(g.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
+        opt_d = torch.optim.Adam(d.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
+        watch = Stopwatch()
+        for step in range(self.adapt_steps * self.n_critic):
+            z = torch.randn(self.batch, self.prior.latent_dim, generator=rng).to(ctx.device)
+            with torch.no_grad():
+                fake = g(z)
+            rows = next(labeled).to(ctx.device)
+            loss_d = discriminator_loss(d, images[rows], soft[rows], images[next(real).to(ctx.device)], fake)
+            opt_d.zero_grad(set_to_none=True)
+            loss_d.backward()
+            opt_d.step()
+            if (step + 1) % self.n_critic == 0:
+                loss_g = generator_loss(d, g(z), images[next(match).to(ctx.device)], self.entropy_weight)
+                opt_g.zero_grad(set_to_none=True)
+                loss_g.backward()
+                opt_g.step()
+            if watch.is_due():
+                check_finite(float(loss_d.detach()), step, "inversion-specific GAN")
+                ctx.report(step, self.adapt_steps * self.n_critic, critic=float(loss_d.detach()))
+        return pack(g=g, d=d)
+
+    def _discriminator(
+        self, shape: Shape, num_classes: int, generator: torch.Generator
+    ) -> InversionDiscriminator:
+        channels, size, _ = shape
+        with seeded(generator):
+            return InversionDiscriminator(
+                num_classes=num_classes,
+                width=self.critic_width,
+                size=size,
+                channels=channels,
+                minibatch=self.minibatch,
+            )
+
+    def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        """See Attack.invert. Repeats of a label are draws from that label's one distribution."""
+        g, _ = self.prior.nets(victim.shape, torch.Generator())
+        d = self._discriminator(victim.shape, victim.num_classes, torch.Generator())
+        unpack(prior, g=g, d=d)
+        freeze(g.to(ctx.device))
+        freeze(d.to(ctx.device))
+        labels = targets.unique()
+        chunks = labels.split(max(1, ctx.max_batch // self.samples))
+        learned = torch.cat([self._recover(victim, g, d, part, ctx) for part in chunks])
+        images, confidence = self._draw(victim, g, learned[torch.searchsorted(labels, targets)], targets, ctx)
+        return Reconstructions.collect(images, targets, confidence)
+
+    def _recover(
+        self,
+        victim: WhiteBoxVictim,
+        g: DcganGenerator,
+        d: InversionDiscriminator,
+        labels: Tensor,
+        ctx: Context,
+    ) -> Tensor:
+        """The learned (mu, log sigma^2) of labels (L,): (L, 2 * latent_dim)."""
+        noise = ctx.noise(labels).repeat(self.samples)
+        wanted = labels.repeat_interleave(self.samples).to(ctx.device)
+        step = iter(range(self.search.steps + 1))
+
+        def objective(params: Tensor) -> tuple[Tensor, Tensor]:
+            eps = noise.normal("draw", self.prior.latent_dim, step=next(step)).to(params.device)
+            x = g(reparametrize(params.repeat_interleave(self.samples, 0), eps))
+            loss = realism_loss(judge_alone(d, x))
+            loss = loss + self.identity_weight * identity_loss(victim.logits(x), wanted, self.loss)
+            each = loss.view(len(labels), self.samples).mean(1)
+            return each, each.detach()
+
+        mu = torch.zeros(len(labels), self.prior.latent_dim)
+        start = torch.cat([mu, torch.full_like(mu, self.log_var)], 1).to(ctx.device)
+        learned, _ = search_latents(start, objective, self.search, ctx)
+        return learned.cpu()
+
+    def _draw(
+        self, victim: WhiteBoxVictim, g: DcganGenerator, learned: Tensor, targets: Tensor, ctx: Context
+    ) -> tuple[Tensor, Tensor]:
+        """Images and target scores of latents drawn from learned (B, 2 * latent_dim), for targets (B,)."""
+        noise = ctx.noise(targets).repeat(self.best_of)
+        z = reparametrize(
+            learned.repeat_interleave(self.best_of, 0), noise.normal("keep", self.prior.latent_dim)
+        )
+        labels = targets.repeat_interleave(self.best_of)
+        images, scores = [], []
+        with torch.no_grad():
+            for part, wanted in zip(z.split(ctx.max_batch), labels.split(ctx.max_batch)):
+                x = g(part.to(ctx.device))
+                probabilities = victim.logits(x).softmax(1).cpu()
+                images.append(x.cpu())
+                scores.append(probabilities.gather(1, wanted[:, None]).squeeze(1))
+        score = torch.cat(scores)
+        best = score.view(-1, self.best_of).argmax(1) + torch.arange(len(targets)) * self.best_of
+        return torch.cat(images)[best], score[best]
+
+
+def reparametrize(params: Tensor, eps: Tensor) -> Tensor:
+    """Latents mu + sigma * eps (B, D) of params (B, 2 D) = (mu, log sigma^2) and noise eps (B, D)."""
+    mu, log_var = params.chunk(2, dim=1)
+    return mu + torch.exp(0.5 * log_var) * eps
+
+
+def realism_loss(d: Tensor) -> Tensor:
+    """-log D(x) = softplus(lse) - lse for class logits d (B, K), lse = logsumexp(d): (B,).
+
+    The fake class has logit 0, so D(x) = Z / (Z + 1) with Z = sum exp d.
+    """
+    lse = d.logsumexp(1)
+    loss: Tensor = F.softplus(lse) - lse
+    return loss
+
+
+def discriminator_loss(d: nn.Module, labeled: Tensor, soft: Tensor, real: Tensor, fake: Tensor) -> Tensor:
+    """Soft cross-entropy with the victim's labels plus the real-or-fake loss, scalar.
+
+    Args:
+        d: images -> class logits (B, K).
+        labeled: images (B, C, H, W) with the victim's soft labels.
+        soft: (B, K), rows sum to 1.
+        real: public images (B, C, H, W).
+        fake: generated images (B, C, H, W).
+    """
+    supervised = -(soft * d(labeled).log_softmax(1)).sum(1).mean()
+    fake_lse = d(fake).logsumexp(1)
+    unsupervised = 0.5 * (realism_loss(d(real)).mean() + F.softplus(fake_lse).mean())
+    total: Tensor = supervised + unsupervised
+    return total
+
+
+def generator_loss(d: InversionDiscriminator, fake: Tensor, real: Tensor, entropy_weight: float) -> Tensor:
+    """Distance of the mean features of fakes and public images (L1 mean) plus the fakes' entropy, scalar.
+
+    The entropy is summed over the batch, as in the authors' code, so its weight grows with the batch.
+    """
+    f = d.features(fake)
+    distance = (f.mean(0) - d.features(real).mean(0)).abs().mean()
+    return distance + entropy_weight * summed_entropy(d.logits(f))
+
+
+def summed_entropy(logits: Tensor) -> Tensor:
+    """Entropy of softmax(logits) (B, K) in nats, summed over the batch, scalar."""
+    return -(logits.softmax(1) * logits.log_softmax(1)).sum()
+
+
+def judge_alone(d: InversionDiscriminator, x: Tensor) -> Tensor:
+    """Class logits (B, K) of images as if each were a batch of one, where minibatch features are 0."""
+    f = d.features(x)
+    extra = d.head.in_features - f.shape[1]
+    logits: Tensor = d.head(F.pad(f, (0, extra)))
+    return logits
+
+
+def soft_labels(victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Tensor:
+    """The victim's softmax on public images, (M, K), float32, on ctx.device; asked for once."""
+    with torch.no_grad():
+        parts = [victim.logits(part.to(ctx.device)).softmax(1) for part in public.split(ctx.max_batch)]
+    return torch.cat(parts)
+
+
+def _rows(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Endless row numbers of shuffled batches; each stream keeps its own order."""
+    while True:
+        yield from torch.randperm(count, generator=rng).split(batch)
