@@ -1,0 +1,57 @@
+"""Negative control: the public image that the victim likes best for a target.
+
+Nothing is reconstructed: it is a stranger's photograph. Yet it can win against real attacks, which
+says how much a table's attack accuracy owes to look-alikes among the public images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mibench.attack import Attack, Reconstructions
+from mibench.data.split import dequantize, quantize
+from mibench.plugin import Card, Context
+from mibench.prior import Prior
+from mibench.victim import ScoreVictim
+
+from ._repeats import repeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearestPublic(Attack[ScoreVictim]):
+    """The public images with the highest released p_y; repeats of a target take the next ones.
+
+    Args:
+        images_per_label: images kept for each label, >= 1; further repeats begin again with the first.
+    """
+
+    name = "nearest_public"
+    access = ScoreVictim
+    control = True
+    card = Card(title="Control: the public image with the highest released score")
+
+    images_per_label: int = 8
+
+    def __post_init__(self) -> None:
+        if self.images_per_label < 1:
+            raise ValueError(f"nearest_public: images_per_label must be >= 1, got {self.images_per_label}.")
+
+    def adapt_prior(self, prior: Prior, victim: ScoreVictim, public: Tensor, ctx: Context) -> Prior:
+        """The best images of each label; asks about each public image once.
+
+        Keys: `images` (U, C, H, W) uint8, each chosen image once; `rows` (S, K) int64, which of them is
+        s-th best for a label; `scores` (S, K), its released p_y.
+        """
+        scores, order = victim.scores(public).cpu().sort(dim=0, descending=True, stable=True)
+        chosen, rows = order[: self.images_per_label].unique(return_inverse=True)
+        images = quantize(public[chosen.to(public.device)]).cpu()
+        return {"images": images, "rows": rows, "scores": scores[: self.images_per_label].contiguous()}
+
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        """The kept images of each target, best first; asks nothing more of the victim."""
+        labels = targets.cpu()
+        rank = repeats(labels) % len(prior["rows"])
+        images = dequantize(prior["images"][prior["rows"][rank, labels]])
+        return Reconstructions.collect(images, targets, prior["scores"][rank, labels])
