@@ -1,0 +1,34 @@
+"""Accuracy of the deployed, defended victim on the private test images: what the defense costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mibench.metric import Case, Estimate, Metric
+from mibench.plugin import Card, Context
+
+from ._rates import rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class McAll(Metric):
+    """Share of all private test images that the deployed model labels right.
+
+    With several models (one a protected label) the mean over models; the interval then resamples models, then
+    images. With one model it is Wilson's. `count` is the number of answers.
+    """
+
+    name = "mc_all"
+    title = "MC (all)"
+    better = "higher"
+    percent = True
+    card = Card(title="Classification accuracy of the defended model on all labels")
+
+    def measure(self, case: Case, ctx: Context) -> Estimate | None:
+        """The accuracy; see Metric.measure."""
+        test = case.private_test
+        hits = [model.victim.labels(test.images) == test.labels for model in case.victims]
+        groups = torch.arange(len(hits)).repeat_interleave(len(test))
+        return rate(torch.cat(hits), groups, ctx)

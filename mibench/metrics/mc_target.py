@@ -1,0 +1,42 @@
+"""Accuracy of the deployed, defended victim on the people that it protects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mibench.metric import Case, Estimate, Metric
+from mibench.plugin import Card, Context
+
+from ._rates import rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class McTarget(Metric):
+    """Share of the protected labels' private test images that the deployed model labels right.
+
+    Each model is asked about the labels that it protects. Intervals as for `mc_all`. None where no test image
+    shows a protected person.
+    """
+
+    name = "mc_target"
+    title = "MC (target)"
+    better = "higher"
+    percent = True
+    card = Card(
+        title="Classification accuracy of the defended model on the protected label",
+        deviations=("All test images of the label; the TIFS 2023 tables have two, hence 0, 50 or 100 %.",),
+    )
+
+    def measure(self, case: Case, ctx: Context) -> Estimate | None:
+        """The accuracy; see Metric.measure."""
+        hits = []
+        for model in case.victims:
+            test = case.private_test.of(*model.protects)
+            if len(test):
+                hits.append(model.victim.labels(test.images) == test.labels)
+        if not hits:
+            return None
+        sizes = torch.tensor([len(part) for part in hits])
+        return rate(torch.cat(hits), torch.arange(len(hits)).repeat_interleave(sizes), ctx)

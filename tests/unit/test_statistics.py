@@ -1,0 +1,103 @@
+"""Intervals cover what they promise; the Frechet distance is exact where it can be known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mibench.statistics import frechet_distance, nested_bootstrap, wilson
+
+
+def test_wilson_agrees_with_its_formula() -> None:
+    """Centre and half width from the score equation, z = 1.959964 (Wilson, 1927)."""
+    z, n, p = 1.959963984540054, 40, 0.3
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5
+    assert wilson(12, 40) == pytest.approx((centre - half, centre + half))
+
+
+@given(st.integers(1, 500), st.data())
+@settings(max_examples=50, deadline=None)
+def test_wilson_holds_the_rate_and_stays_within_0_and_1(count: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, count))
+    low, high = wilson(successes, count)
+    assert 0 <= low <= successes / count + 1e-12
+    assert successes / count - 1e-12 <= high <= 1
+    assert low < high
+
+
+def coverage(groups: int, size: int, *, spread: float, runs: int = 240) -> float:
+    """Share of intervals that hold 0.5, where rates of groups are beta(spread, spread); inf: all equal."""
+    random = np.random.default_rng(0)
+    labels = np.arange(groups).repeat(size)
+    hits = 0
+    for run in range(runs):
+        rates = random.beta(spread, spread, groups) if spread < np.inf else np.full(groups, 0.5)
+        values = (random.random(groups * size) < rates.repeat(size)).astype(np.float64)
+        low, high = nested_bootstrap(values, labels, seed=run, draws=400)
+        hits += low <= 0.5 <= high
+    return hits / runs
+
+
+def test_nested_bootstrap_covers_95_percent_where_groups_differ() -> None:
+    assert coverage(20, 10, spread=2.0) == pytest.approx(0.95, abs=0.03)
+
+
+def test_nested_bootstrap_is_too_wide_rather_than_too_narrow_where_groups_are_equal() -> None:
+    assert coverage(10, 10, spread=np.inf) >= 0.95
+
+
+def test_images_of_a_group_are_not_taken_for_independent() -> None:
+    """Groups of equal values: the interval must be as wide as that of the groups alone."""
+    labels = np.arange(20).repeat(50)
+    values = (labels % 2).astype(np.float64)
+    low, high = nested_bootstrap(values, labels, seed=0)
+    assert high - low == pytest.approx(2 * 1.96 * (0.25 / 20) ** 0.5, rel=0.15)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=1, max_size=30), st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_nested_bootstrap_does_not_depend_on_the_order(
+    rows: list[tuple[int, float]], random: np.random.RandomState
+) -> None:
+    mixed = list(rows)
+    random.shuffle(mixed)
+    first, second = (
+        nested_bootstrap(
+            np.array([value for _, value in part]), np.array([group for group, _ in part]), seed=3, draws=50
+        )
+        for part in (rows, mixed)
+    )
+    assert first == second
+
+
+def test_nested_bootstrap_takes_groups_of_unequal_size_and_repeats_itself() -> None:
+    values, labels = np.array([0.0, 1.0, 1.0, 0.0, 1.0, 0.5]), np.array([0, 0, 0, 1, 1, 2])
+    first = nested_bootstrap(values, labels, seed=5)
+    assert first == nested_bootstrap(values, labels, seed=5)
+    assert 0 <= first[0] < values.mean() < first[1] <= 1
+
+
+def test_frechet_distance_of_shifted_and_scaled_clouds() -> None:
+    """N(0, S) against N(m, 4 S): |m|^2 + tr S (1 - 2)^2."""
+    cloud = torch.randn(200, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    cloud = cloud - cloud.mean(0)
+    shift = torch.tensor([1.0, 0.0, 2.0, 0.0, 0.0])
+    expected = 5.0 + float(cloud.var(0).sum())
+    assert frechet_distance(cloud, 2 * cloud + shift) == pytest.approx(expected, rel=1e-10)
+    assert frechet_distance(2 * cloud + shift, cloud) == pytest.approx(expected, rel=1e-10)
+
+
+def test_frechet_distance_of_few_points_in_many_dimensions_is_exact() -> None:
+    """Singular covariances, where a matrix square root would lose half of its digits."""
+    points = torch.randn(6, 300, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert frechet_distance(points, points) == pytest.approx(0.0, abs=1e-10)
+    assert frechet_distance(points, points + 0.1) == pytest.approx(3.0, rel=1e-10)
+
+
+def test_frechet_distance_of_one_point_is_refused() -> None:
+    with pytest.raises(ValueError, match="two points"):
+        frechet_distance(torch.zeros(1, 2), torch.zeros(3, 2))
