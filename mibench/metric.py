@@ -55,6 +55,7 @@ class Case:
         private_test: real private test images.
         defender_public: the defender's labeled public images.
         judge: the evaluation classifier, never seen by an attack or a defense.
+        audit: a second judge of another architecture, or None where the suite has none.
     """
 
     got: Reconstructions
@@ -65,6 +66,7 @@ class Case:
     defender_public: Labeled
     judge: Classifier
     max_batch: int = 256
+    audit: Classifier | None = None
 
     @cached_property
     def features(self) -> Tensor:

@@ -33,11 +33,12 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Family(Generic[P]):
-    """One kind of plugin: its class, its words and where its files lie."""
+    """One kind of plugin: its class, its words, and the class attributes without a default."""
 
     kind: type[P]
     word: str
     plural: str
+    needs: tuple[str, ...]
     from_files: dict[str, type[P]] = field(default_factory=dict, compare=False)
 
     @property
@@ -47,9 +48,9 @@ class Family(Generic[P]):
 
 
 # mypy takes an abstract class for no instance of type[P] (its issue 4717); Any keeps the rest checked
-_ATTACKS: Family[Attack[Any]] = Family(cast(Any, Attack), "attack", "attacks")
-_DEFENSES: Family[Defense] = Family(Defense, "defense", "defenses")
-_METRICS: Family[Metric] = Family(cast(Any, Metric), "metric", "metrics")
+_ATTACKS: Family[Attack[Any]] = Family(cast(Any, Attack), "attack", "attacks", ("card", "access"))
+_DEFENSES: Family[Defense] = Family(Defense, "defense", "defenses", ("card",))
+_METRICS: Family[Metric] = Family(cast(Any, Metric), "metric", "metrics", ("card", "better", "title"))
 _FAMILIES: tuple[Family[Any], ...] = (_ATTACKS, _DEFENSES, _METRICS)
 _file_plugins: dict[Path, tuple[str, type[Plugin]]] = {}
 
@@ -127,8 +128,8 @@ def loaded_files() -> tuple[Path, ...]:
     return tuple(_file_plugins)
 
 
-def source_digest(plugin: type[Plugin]) -> str:
-    """SHA-256 of the source file of a plugin from outside the package; empty for built-in ones.
+def source_digest(plugin: type) -> str:
+    """SHA-256 of the source file of a class from outside the package; empty for built-in ones.
 
     Built-in plugins are told apart by their `version`, which the lock file and a test keep honest.
     """
@@ -137,7 +138,7 @@ def source_digest(plugin: type[Plugin]) -> str:
     file = inspect.getsourcefile(plugin)
     if file is None:
         raise PluginError(
-            f"plugin '{plugin.name}': its source cannot be read. Install it with its .py files."
+            f"class '{plugin.__name__}': its source cannot be read. Install it with its .py files."
         )
     return _digest(Path(file))
 
@@ -263,6 +264,9 @@ def _only_plugin(
             f"plugin {where}: its name is {getattr(plugin, 'name', None)!r}, the file's stem is '{stem}'. "
             "Make them equal."
         )
+    missing = [attribute for attribute in family.needs if not hasattr(plugin, attribute)]
+    if missing:
+        raise PluginError(f"plugin {where}: class {plugin.__name__} has no '{missing[0]}'. Give it one.")
     return plugin, family
 
 

@@ -1,0 +1,109 @@
+"""Where tasks run: in this process, or in a kept pool of single-threaded worker processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from typing import Protocol
+
+from mibench.worker import Job, Outcome, start_worker, work
+
+OnProgress = Callable[[Job, int, int, dict[str, float]], None]
+_POLL_S = 0.2
+# read by the math libraries when a worker starts; one thread each, see mibench.worker
+_WORKER_ENV = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Executor(Protocol):
+    """Runs jobs, at most `jobs` at once."""
+
+    jobs: int
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+        ...
+
+    def poll(self) -> list[tuple[Job, Outcome | None]]:
+        """Jobs that have ended since; None instead of an outcome where the worker process was killed."""
+        ...
+
+    def stop(self) -> None:
+        """Give up what runs."""
+        ...
+
+
+class InProcess:
+    """Runs one job at a time, here."""
+
+    jobs = 1
+
+    def __init__(self, on_progress: OnProgress) -> None:
+        self.on_progress = on_progress
+        self.waiting: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        """Take a job; it runs at the next poll."""
+        self.waiting.append(job)
+
+    def poll(self) -> list[tuple[Job, Outcome | None]]:
+        """Run what was taken."""
+        jobs, self.waiting = self.waiting, []
+        return [(job, work(job, partial(self.on_progress, job))) for job in jobs]
+
+    def stop(self) -> None:
+        """Nothing runs between polls."""
+        self.waiting.clear()
+
+
+class Pool:
+    """Runs jobs in worker processes that are kept for the next run of this program."""
+
+    def __init__(self, jobs: int, on_progress: OnProgress) -> None:
+        self.jobs = jobs
+        self.on_progress = on_progress
+        self.flying: dict[Future[Outcome], Job] = {}
+        self.seen: dict[str, str] = {}
+
+    def submit(self, job: Job) -> None:
+        """Hand a job to a worker; a broken pool is replaced."""
+        from loky import get_reusable_executor
+
+        pool = get_reusable_executor(
+            max_workers=self.jobs, timeout=None, initializer=start_worker, env=_WORKER_ENV
+        )
+        self.flying[pool.submit(work, job)] = job
+
+    def poll(self) -> list[tuple[Job, Outcome | None]]:
+        """Wait a moment, pass progress on, and return what has ended."""
+        done, _ = wait(self.flying, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+        for future, job in self.flying.items():
+            if future not in done:
+                self._pass_progress(job)
+        return [(self.flying.pop(future), _result(future)) for future in done]
+
+    def stop(self) -> None:
+        """Kill the workers; what they were writing is left aside and never read."""
+        from loky import get_reusable_executor
+
+        get_reusable_executor(max_workers=self.jobs).shutdown(wait=True, kill_workers=True)
+        self.flying.clear()
+
+    def _pass_progress(self, job: Job) -> None:
+        try:
+            text = job.progress_file.read_text(encoding="utf-8")
+            done, total, values = json.loads(text)
+        except (OSError, ValueError):
+            return
+        if self.seen.get(job.task.key) != text:
+            self.seen[job.task.key] = text
+            self.on_progress(job, done, total, values)
+
+
+def _result(future: Future[Outcome]) -> Outcome | None:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None

@@ -1,0 +1,326 @@
+"""The growing graph of tasks: one method a stage, as in the stage table of docs/architecture.md."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from mibench.attack import Attack
+from mibench.data.source import Part
+from mibench.defense import Defense
+from mibench.errors import BlockedError
+from mibench.key import Key
+from mibench.nets.classifier import NetSpec
+from mibench.plugin import Plugin
+from mibench.prior import PriorSpec
+from mibench.registry import source_digest
+from mibench.suite import NetChoice, Suite
+from mibench.task import Model, Task
+
+BASELINE = "none"  # the training that every defense without its own shares with the undefended victim
+
+
+def overrides(plugin: Plugin, step: str, base: type[Plugin]) -> bool:
+    """Whether a plugin has its own version of a step of its family's base class."""
+    return getattr(type(plugin), step) is not getattr(base, step)
+
+
+def plugin_json(plugin: Plugin) -> dict[str, Any]:
+    """Name, version, source digest and fields of a plugin."""
+    return {
+        "name": plugin.name,
+        "version": plugin.version,
+        "source": source_digest(type(plugin)),
+        "params": plugin.params(),
+    }
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a defender holds beside the private images: hashed parameters, input keys and locator."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Key] = field(default_factory=dict)
+    locator: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The victim that an attacker holds: keys of its tasks by role, and the view."""
+
+    inputs: dict[str, Key]
+    view: str
+
+    @property
+    def model(self) -> Key:
+        """Key of the last task of the victim."""
+        return self.inputs.get("output", self.inputs["train"])
+
+
+class Graph:
+    """Tasks of one suite by key; adding the same task twice gives the same key."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite = suite
+        self.tasks: dict[Key, Task] = {}
+
+    def data(self, part: Part) -> Key:
+        """The images of one part; all seeds share them."""
+        source = self.suite.data
+        return self.add(
+            "data",
+            source.kind,
+            version=source.version,
+            params=source.part_params(part),
+            title=f"{part} images",
+            locator={"data": source.locator(), "part": part},
+        )
+
+    def judge(self, which: Literal["judge", "audit"], choice: NetChoice) -> Key:
+        """An evaluation classifier; all seeds share it, because it is the ruler."""
+        return self.add(
+            "judge",
+            which,
+            params={"which": which, **self.net(choice, self.suite.data.private)},
+            inputs={"private": self.data("private")},
+            title=f"{which} {choice.net}",
+        )
+
+    def prior(self, plugin: Plugin, spec: PriorSpec, half: Literal["public", "defender"], seed: int) -> Key:
+        """A generative prior, trained on one half of the public images, named by its spec alone."""
+        return self.add(
+            "prior",
+            spec.kind,
+            version=spec.version,
+            source=source_digest(type(spec)),
+            params={"spec": dataclasses.asdict(spec), "half": half},
+            inputs={"public": self.data(half)},
+            seed=seed,
+            # the defender's networks must not start from the attacker's weights
+            noise=spec.kind if half == "public" else f"{spec.kind}, defender",
+            title=f"prior {spec.kind} ({'attacker' if half == 'public' else 'defender'})",
+            locator={"prior_from": _owner(plugin)},
+        )
+
+    def attack_prior(self, attack: Attack[Any], seed: int) -> Key | None:
+        """The attacker's prior; by its spec, or by the attack if that learns it in its own way."""
+        spec = attack.prior_spec()
+        if not overrides(attack, "learn_prior", Attack):
+            return None if spec is None else self.prior(attack, spec, "public", seed)
+        return self.add_plugin(
+            "prior",
+            attack,
+            params={"attack": attack.params(), "half": "public"},
+            inputs={"public": self.data("public")},
+            seed=seed,
+            title=f"prior of {attack.name}",
+        )
+
+    def defender(self, attack: Attack[Any], defense: Defense, seed: int) -> Extra:
+        """What the defense asks for beside the images; BlockedError where that cannot be given."""
+        inputs = {"public_net": self.public_net(seed)} if "public_net" in defense.needs else {}
+        knows, needs = "attack_prior" in defense.knows, "prior" in defense.needs
+        if not (knows or needs):
+            return Extra(inputs=inputs)
+        known = attack.prior_spec() if knows else None
+        spec = known or defense.substitute_prior()
+        owner: Plugin = defense if known is None else attack
+        if needs and spec is None:
+            raise BlockedError(
+                f"defense '{defense.name}' needs a prior, attack '{attack.name}' has none, and the defense "
+                "names no substitute. Leave the pair out."
+            )
+        if spec is None:
+            return Extra(inputs=inputs)
+        if needs:
+            inputs["prior"] = self.prior(owner, spec, "defender", seed)
+        named = {"kind": spec.kind, "version": spec.version, **dataclasses.asdict(spec)}
+        return Extra({"prior_spec": named}, inputs, {"prior_from": _owner(owner)})
+
+    def public_net(self, seed: int) -> Key:
+        """The defender's classifier of the people on the defender's public images."""
+        choice = self.suite.public_net or self.suite.victim
+        return self.add(
+            "public_net",
+            "public_net",
+            params=self.net(choice, self.suite.data.defender),
+            inputs={"defender": self.data("defender")},
+            seed=seed,
+            title=f"public net {choice.net}",
+        )
+
+    def train(self, defense: Defense, extra: Extra, protects: tuple[int, ...], seed: int) -> Key:
+        """The protected model; defenses that change nothing in the training share the undefended one."""
+        net = self.net(self.suite.victim, self.suite.data.private)
+        private = self.data("private")
+        base = self.add(
+            "train",
+            BASELINE,
+            params={"defense": {}, **net},
+            inputs={"private": private},
+            seed=seed,
+            title="train undefended",
+        )
+        if not (overrides(defense, "train", Defense) or overrides(defense, "prepare", Defense)):
+            return base
+        inputs = {"private": private, "defender": self.data("defender"), **extra.inputs}
+        if defense.starts_from == "trained":
+            inputs["base"] = base
+        return self.add_plugin(
+            "train",
+            defense,
+            params={"defense": defense.params(), **net, "protects": list(protects), **extra.params},
+            inputs=inputs,
+            seed=seed,
+            title=f"train {defense.name}" + (f", label {protects[0]}" if defense.per_target else ""),
+            locator=extra.locator,
+        )
+
+    def output(
+        self, defense: Defense, extra: Extra, protects: tuple[int, ...], train: Key, seed: int
+    ) -> Key | None:
+        """The output step of a defense that has one."""
+        if not (overrides(defense, "learn_output", Defense) or overrides(defense, "protect", Defense)):
+            return None
+        recipe = {"recipe": dataclasses.asdict(self.suite.victim.recipe)}
+        return self.add_plugin(
+            "output",
+            defense,
+            params={"defense": defense.params(), **recipe, "protects": list(protects), **extra.params},
+            inputs={
+                "train": train,
+                "private": self.data("private"),
+                "defender": self.data("defender"),
+                **extra.inputs,
+            },
+            seed=seed,
+            title=f"output of {defense.name}" + (f", label {protects[0]}" if defense.per_target else ""),
+            locator=extra.locator,
+        )
+
+    def adapt(self, attack: Attack[Any], prior: Key | None, seen: Seen, seed: int) -> Key | None:
+        """The prior adapted to one victim, for attacks that do so."""
+        if not overrides(attack, "adapt_prior", Attack):
+            return None
+        return self.add_plugin(
+            "adapt",
+            attack,
+            params={"attack": attack.params(), "view": seen.view},
+            inputs={**seen.inputs, "public": self.data("public"), **({"prior": prior} if prior else {})},
+            seed=seed,
+            title=f"adapt {attack.name} to {self.tasks[seen.model].title}",
+        )
+
+    def invert(
+        self, attack: Attack[Any], prior: Key | None, seen: Seen, targets: tuple[int, ...], seed: int
+    ) -> Key:
+        """The attack itself."""
+        return self.add_plugin(
+            "invert",
+            attack,
+            params={
+                "attack": attack.params(),
+                "view": seen.view,
+                "targets": list(targets),
+                "images": self.suite.targets.images,
+                "max_queries": self.suite.limits.max_queries,
+            },
+            inputs={**seen.inputs, **({"prior": prior} if prior else {})},
+            seed=seed,
+            title=f"invert {attack.name} against {self.tasks[seen.model].title}",
+        )
+
+    def measure(self, title: str, models: tuple[Model, ...], seed: int) -> Key:
+        """All metrics of one cell."""
+        inputs = {
+            "private": self.data("private"),
+            "defender": self.data("defender"),
+            "judge": self.judge("judge", self.suite.judge),
+        }
+        if self.suite.audit is not None:
+            inputs["audit"] = self.judge("audit", self.suite.audit)
+        for i, model in enumerate(models):
+            keys = {"train": model.train, "output": model.output, "invert": model.invert}
+            inputs.update({f"{role}{i}": key for role, key in keys.items() if key is not None})
+        protects = [list(model.protects) for model in models]
+        metrics = [plugin_json(metric) for metric in self.suite.metrics]
+        return self.add(
+            "measure",
+            "measure",
+            params={"metrics": metrics, "protects": protects},
+            inputs=inputs,
+            seed=seed,
+            title=f"measure {title}",
+        )
+
+    def net(self, choice: NetChoice, num_classes: int) -> dict[str, Any]:
+        """Architecture and recipe as parameters."""
+        data = self.suite.data
+        spec = NetSpec(
+            name=choice.net,
+            width=choice.width,
+            channels=data.channels,
+            size=data.size,
+            num_classes=num_classes,
+        )
+        return {"net": dataclasses.asdict(spec), "recipe": dataclasses.asdict(choice.recipe)}
+
+    def add_plugin(
+        self,
+        stage: str,
+        plugin: Plugin,
+        *,
+        params: dict[str, Any],
+        inputs: dict[str, Key],
+        seed: int,
+        title: str,
+        locator: dict[str, Any] | None = None,
+    ) -> Key:
+        """A task whose work a plugin does."""
+        return self.add(
+            stage,
+            plugin.name,
+            version=plugin.version,
+            source=source_digest(type(plugin)),
+            params=params,
+            inputs=inputs,
+            seed=seed,
+            title=title,
+            locator=locator,
+        )
+
+    def add(
+        self,
+        stage: str,
+        plugin: str,
+        *,
+        params: dict[str, Any],
+        title: str,
+        version: int = 1,
+        source: str = "",
+        inputs: dict[str, Key] | None = None,
+        seed: int = 0,
+        noise: str = "",
+        locator: dict[str, Any] | None = None,
+    ) -> Key:
+        """The key of a task that is now in the graph."""
+        task = Task(
+            stage=stage,
+            plugin=plugin,
+            version=version,
+            source=source,
+            params=params,
+            inputs=inputs or {},
+            seed=seed,
+            noise=noise or plugin,
+            title=title,
+            locator={"max_batch": self.suite.limits.max_batch, **(locator or {})},
+        )
+        return self.tasks.setdefault(task.key, task).key
+
+
+def _owner(plugin: Plugin) -> dict[str, Any]:
+    """Where a worker process finds the prior spec of a plugin again."""
+    family = "attack" if isinstance(plugin, Attack) else "defense"
+    return {"family": family, "name": plugin.name, "params": plugin.params()}

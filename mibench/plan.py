@@ -1,0 +1,165 @@
+"""Plans: a suite as a graph of keyed tasks and a list of cells; only image folders are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from mibench.attack import Attack
+from mibench.defense import Defense
+from mibench.errors import BlockedError
+from mibench.graph import Graph, Seen
+from mibench.key import Key
+from mibench.registry import loaded_files
+from mibench.suite import Entry, Suite, Targets
+from mibench.task import Cell, Model, Task
+from mibench.victim import WhiteBoxVictim
+from mibench.zoo import in_zoo
+
+Status = Literal["hit", "run", "zoo", "idle"]
+Labels = tuple[int, ...]
+
+
+class _Shelf(Protocol):
+    """What a plan asks of a store."""
+
+    def contains(self, key: Key) -> bool:
+        """Whether an artifact lies under the key."""
+        ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All tasks by key, inputs before what reads them, and all cells in table order.
+
+    Args:
+        suite: what was planned.
+        tasks: every task, shared ones once.
+        cells: in table order.
+        zoo: whether ready-made priors may be used.
+        plugin_files: single-file plugins, for worker processes to load.
+    """
+
+    suite: Suite
+    tasks: Mapping[Key, Task]
+    cells: tuple[Cell, ...]
+    zoo: bool = True
+    plugin_files: tuple[Path, ...] = ()
+
+    def status(self, store: _Shelf) -> dict[Key, Status]:
+        """For each task: its result is there, will be made, or is taken from the zoo.
+
+        A missing result that nothing missing depends on is `idle`: the records do not need it, so it is
+        not made again. Only the measurements are always needed.
+        """
+        present = {key for key in self.tasks if store.contains(key)}
+        needed = self.needed(present)
+        return {key: self._status(task, present, needed) for key, task in self.tasks.items()}
+
+    def needed(self, present: set[Key]) -> set[Key]:
+        """Keys of the tasks that have to run where the results in `present` are there."""
+        needed: set[Key] = set()
+        open_keys = [cell.measure for cell in self.cells if cell.measure]
+        while open_keys:
+            key = open_keys.pop()
+            if key not in present and key not in needed:
+                needed.add(key)
+                if not self.is_ready_made(key):
+                    open_keys.extend(self.tasks[key].inputs.values())
+        return needed
+
+    def ancestors(self, key: Key) -> set[Key]:
+        """Keys of all tasks that a task depends on."""
+        found: set[Key] = set()
+        open_keys = list(self.tasks[key].inputs.values())
+        while open_keys:
+            one = open_keys.pop()
+            if one not in found:
+                found.add(one)
+                open_keys.extend(self.tasks[one].inputs.values())
+        return found
+
+    def is_ready_made(self, key: Key) -> bool:
+        """Whether the task is a prior that lies in the zoo."""
+        return self.zoo and self.tasks[key].stage == "prior" and in_zoo(key)
+
+    def _status(self, task: Task, present: set[Key], needed: set[Key]) -> Status:
+        if task.key in present:
+            return "hit"
+        if task.key not in needed:
+            return "idle"
+        return "zoo" if self.is_ready_made(task.key) else "run"
+
+
+def build_plan(suite: Suite, *, zoo: bool = True) -> Plan:
+    """The tasks and cells of a suite.
+
+    Args:
+        suite: what to plan.
+        zoo: whether ready-made priors may be used.
+
+    Raises:
+        DataError: the suite's image folder cannot be read.
+    """
+    graph = Graph(suite)
+    cells = []
+    for seed in suite.seeds:
+        for defense in suite.defenses:
+            for attack in suite.attacks:
+                views = _views(suite, attack.plugin)
+                cells += [_cell(graph, attack, defense, view, seed) for view in views]
+    return Plan(suite, graph.tasks, tuple(cells), zoo, loaded_files())
+
+
+def _views(suite: Suite, attack: Attack[Any]) -> tuple[str, ...]:
+    return suite.white_box if issubclass(attack.access, WhiteBoxVictim) else ("black-box",)
+
+
+def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], view: str, seed: int) -> Cell:
+    """One cell and its tasks; a cell that makes no sense is blocked with the reason."""
+    protected, others = graph.suite.targets.draw(graph.suite.data.private, seed)
+    cell = Cell(attack=attack, defense=defense, view=view, seed=seed, protected=protected)
+    try:
+        models = tuple(
+            _model(graph, cell, protects, targets)
+            for protects, targets in _divide(graph.suite.targets, defense.plugin, protected, others)
+        )
+    except BlockedError as error:
+        return dataclasses.replace(cell, blocked=str(error))
+    measure = graph.measure(f"{attack.label} on {defense.label}", models, seed)
+    return dataclasses.replace(cell, models=models, measure=measure)
+
+
+def _divide(
+    targets: Targets, defense: Defense, protected: Labels, others: Labels
+) -> list[tuple[Labels, Labels]]:
+    """Protected and attacked labels of each model; the bystanders of single-label models take turns."""
+    if not defense.per_target:
+        return [(protected, (*protected, *others[: targets.attacked - targets.protected]))]
+    count = targets.bystanders
+    return [
+        ((label,), (label, *(others[(i * count + j) % len(others)] for j in range(count))))
+        for i, label in enumerate(protected)
+    ]
+
+
+def _model(graph: Graph, cell: Cell, protects: Labels, targets: Labels) -> Model:
+    """The tasks of one protected model and of the attack on it."""
+    attack, defense, seed = cell.attack.plugin, cell.defense.plugin, cell.seed
+    extra = graph.defender(attack, defense, seed)
+    train = graph.train(defense, extra, protects, seed)
+    output = graph.output(defense, extra, protects, train, seed)
+    if output is None:
+        # without an output step the two white-box views are one, and so are their keys
+        seen = Seen({"train": train}, "stripped" if cell.view == "deployed" else cell.view)
+    else:
+        seen = Seen(
+            {"train": train} if cell.view == "stripped" else {"train": train, "output": output}, cell.view
+        )
+    prior = graph.attack_prior(attack, seed)
+    adapt = graph.adapt(attack, prior, seen, seed)
+    invert = graph.invert(attack, adapt or prior, seen, targets, seed)
+    return Model(train=train, output=output, adapt=adapt, invert=invert, protects=protects, targets=targets)

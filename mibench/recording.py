@@ -1,0 +1,169 @@
+"""From a plan and what its tasks gave to records."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mibench.attack import Attack
+from mibench.data.source import PARTS
+from mibench.defense import Defense
+from mibench.key import canonical
+from mibench.plan import Plan
+from mibench.provenance import provenance
+from mibench.record import Json, Record, Status
+from mibench.store import Artifact
+from mibench.suite import Entry, Suite
+from mibench.task import Cell
+from mibench.victim import LabelVictim
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task gave nothing.
+
+    Args:
+        stage: of the task.
+        type: class name of the exception.
+        message: its text, after the notes that were left on it.
+        trace: the traceback, for people; on no record.
+    """
+
+    stage: str
+    type: str
+    message: str
+    trace: str = ""
+
+    def to_json(self) -> Json:
+        """Stage, type and message."""
+        return {"stage": self.stage, "type": self.type, "message": self.message}
+
+
+def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
+    """The record of a cell that was measured."""
+    value = artifact.value
+    suite = plan.suite
+    judge = {
+        **_judge(suite),
+        "accuracy": value["judge_accuracy"],
+        "audit_accuracy": value["audit_accuracy"],
+    }
+    return _record(
+        plan,
+        cell,
+        status="ok",
+        judge=judge,
+        estimates=value["estimates"],
+        metric_info={
+            m.name: {"title": m.title, "better": m.better, "percent": m.percent} for m in suite.metrics
+        },
+        queries=value["queries"],
+        notes=value["notes"],
+        flags=_flags(suite, judge),
+        provenance=value["provenance"],
+    )
+
+
+def failed_record(plan: Plan, cell: Cell, failure: Failure, device: torch.device) -> Record:
+    """The record of a cell that gave no numbers: failed, or blocked where it makes no sense."""
+    status: Status = "blocked" if failure.type == "BlockedError" else "failed"
+    return _record(
+        plan,
+        cell,
+        status=status,
+        error=failure.to_json(),
+        judge=_judge(plan.suite),
+        provenance=provenance(device),
+    )
+
+
+def _record(plan: Plan, cell: Cell, **found: Any) -> Record:  # noqa: ANN401 - fields of Record, checked there
+    suite = plan.suite
+    attacked = sorted({label for model in cell.models for label in model.targets})
+    return Record(
+        suite=suite.name,
+        cell=cell.id,
+        attack=_attack_json(cell.attack),
+        defense=_defense_json(cell.defense),
+        view=cell.view,
+        seed=cell.seed,
+        data=_data_json(suite),
+        victim_net=suite.victim.net,
+        chance=1 / suite.data.private,
+        targets={
+            "protected": list(cell.protected),
+            "bystanders": [label for label in attacked if label not in cell.protected],
+            "attacked": attacked,
+            "images": suite.targets.images,
+        },
+        keys={"measure": cell.measure, "models": [model.to_json() for model in cell.models]},
+        **found,
+    )
+
+
+def _attack_json(entry: Entry[Attack[Any]]) -> Json:
+    plugin = entry.plugin
+    access: type[LabelVictim] = plugin.access
+    return {**_plugin_json(entry), "access": access.level, "control": plugin.control}
+
+
+def _defense_json(entry: Entry[Defense]) -> Json:
+    plugin = entry.plugin
+    return {
+        **_plugin_json(entry),
+        "acts": plugin.acts,
+        "knows": sorted(plugin.knows),
+        "per_target": plugin.per_target,
+    }
+
+
+def _plugin_json(entry: Entry[Any]) -> Json:
+    plugin = entry.plugin
+    return {
+        "label": entry.label,
+        "name": plugin.name,
+        "version": plugin.version,
+        "params": plugin.params(),
+        "title": plugin.card.title,
+        "year": plugin.card.year,
+    }
+
+
+def _data_json(suite: Suite) -> Json:
+    """The split in figures; its digest covers all parts, also those that this plan does not read."""
+    data = suite.data
+    parts = {part: data.part_params(part) for part in PARTS}
+    fields = {name: value for params in parts.values() for name, value in params.items()}
+    content = {"kind": data.kind, "version": data.version, "parts": parts}
+    return {
+        "kind": data.kind,
+        "params": {name: value for name, value in fields.items() if name not in {"part", "digest"}},
+        "num_classes": data.private,
+        "size": [data.channels, data.size, data.size],
+        "digest": hashlib.sha256(canonical(content).encode()).hexdigest(),
+    }
+
+
+def _judge(suite: Suite) -> Json:
+    return {
+        "net": suite.judge.net,
+        "accuracy": None,
+        "gate": suite.judge.min_accuracy,
+        "audit_net": None if suite.audit is None else suite.audit.net,
+        "audit_accuracy": None,
+    }
+
+
+def _flags(suite: Suite, judge: Json) -> tuple[str, ...]:
+    """Reasons to read the numbers with care."""
+    flags = []
+    if judge["accuracy"] < suite.judge.min_accuracy:
+        flags.append("judge_below_gate")
+    if suite.audit is not None and judge["audit_accuracy"] < suite.audit.min_accuracy:
+        flags.append("audit_below_gate")
+    if suite.judge.net == suite.victim.net:
+        flags.append("judge_has_the_victims_architecture")
+    return tuple(flags)

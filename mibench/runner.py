@@ -1,0 +1,304 @@
+"""The runner: walks a plan over worker processes, resumes, and turns failures into records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+
+from mibench.errors import StoreError
+from mibench.executors import Executor, InProcess, Pool
+from mibench.key import Key
+from mibench.plan import Plan
+from mibench.record import Record, write_lines, write_records
+from mibench.recording import Failure, failed_record, measured_record
+from mibench.store import Artifact, Store
+from mibench.task import Cell, Task
+from mibench.worker import Job, Outcome, find_device
+from mibench.zoo import zoo_file
+
+# rough shares of time, only to start the longest chain of tasks first
+_WEIGHTS = {"prior": 30, "train": 10, "adapt": 10, "invert": 10, "public_net": 8, "judge": 8, "output": 3}
+
+
+@dataclass(frozen=True)
+class TaskStarted:
+    """A task was handed to a worker."""
+
+    task: Task
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """How far a task is: steps done, steps in all, named losses."""
+
+    task: Task
+    done: int
+    total: int
+    values: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """A task's artifact is there: it was there before, was made, or was taken from the zoo."""
+
+    task: Task
+    how: Literal["hit", "ran", "zoo"]
+    wall_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """A task raised, or its worker process was killed twice."""
+
+    task: Task
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell has its record."""
+
+    cell: Cell
+    record: Record
+
+
+Event = TaskStarted | TaskProgress | TaskDone | TaskFailed | CellDone
+OnEvent = Callable[[Event], None]
+
+
+def ignore(_event: Event) -> None:
+    """Drop an event: nobody watches."""
+
+
+def run(
+    plan: Plan,
+    store: Store,
+    *,
+    jobs: int = 1,
+    device: str | torch.device = "cpu",
+    on_event: OnEvent = ignore,
+    results: Path | None = None,
+) -> list[Record]:
+    """Make what is missing, and return the record of every cell in plan order.
+
+    Only measurements have to be there. A missing intermediate result is made again where something that is
+    missing itself depends on it, and not otherwise.
+
+    Args:
+        plan: what to do.
+        store: where artifacts lie.
+        jobs: worker processes of one thread each; 1 works in this process. Results do not depend on it.
+        device: where to compute.
+        on_event: told of everything that happens, in this process.
+        results: folder of `records.jsonl` and `costs.jsonl`, rewritten after each cell; None writes nothing.
+
+    Raises:
+        StoreError: the store cannot be read or written.
+        DeviceError: the device is not there.
+        KeyboardInterrupt: after the workers were stopped; the next run goes on from the last whole artifact.
+    """
+    return _Run(plan, store, jobs=jobs, device=find_device(device), on_event=on_event, results=results).go()
+
+
+class _Run:
+    """The state of one walk."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        *,
+        jobs: int,
+        device: torch.device,
+        on_event: OnEvent,
+        results: Path | None,
+    ) -> None:
+        self.plan, self.store, self.device = plan, store, device
+        self.on_event, self.results = on_event, results
+        self.executor: Executor = Pool(jobs, self.progress) if jobs > 1 else InProcess(self.progress)
+        self.rank = _ranks(plan)
+        self.present: set[Key] = set()
+        self.waiting: dict[Key, Task] = {}
+        self.flying: set[Key] = set()
+        self.suspects: set[Key] = set()
+        self.raised: dict[Key, Failure] = {}
+        self.failures: dict[Key, Failure] = {}
+        self.records: dict[int, Record] = {}
+
+    def go(self) -> list[Record]:
+        """Walk to the end."""
+        self.store.sweep()
+        self.present, needed = self.survey()
+        for key in self.plan.tasks:
+            if key in self.present:
+                self.on_event(TaskDone(self.plan.tasks[key], "hit"))
+        self.waiting = {key: task for key, task in self.plan.tasks.items() if key in needed}
+        self.close_cells()
+        try:
+            while self.waiting or self.flying:
+                self.start()
+                for job, outcome in self.executor.poll():
+                    self.finish(job.task, outcome)
+                self.close_cells()
+        except BaseException:
+            self.executor.stop()
+            raise
+        # which of two failures came first depends on the workers, the first in the plan does not
+        for i, cell in enumerate(self.plan.cells):
+            if cell.measure in self.failures:
+                self.records[i] = self.record(cell)
+        self.write()
+        return [self.records[i] for i in range(len(self.plan.cells))]
+
+    def survey(self) -> tuple[set[Key], set[Key]]:
+        """Keys of what is there and of the tasks to run; all that will be read is verified."""
+        present = {key for key in self.plan.tasks if self.store.contains(key)}
+        verified: set[Key] = set()
+        while True:
+            needed = self.plan.needed(present)
+            reads = {key for task in needed for key in self.plan.tasks[task].inputs.values()}
+            reads |= {cell.measure for cell in self.plan.cells}
+            unsure = (reads & present) - verified
+            if not unsure:
+                return present, needed
+            present -= {key for key in unsure if not self.store.verify(key)}
+            verified |= unsure
+
+    def start(self) -> None:
+        """Hand out ready tasks, those with most work behind them first."""
+        ready = [task for task in self.waiting.values() if self.is_ready(task)]
+        # a task whose worker died runs alone, so that another death is surely its own
+        ready.sort(key=lambda task: (task.key in self.suspects, -self.rank[task.key]))
+        for task in ready:
+            is_suspect = task.key in self.suspects
+            is_full = len(self.flying) >= self.executor.jobs
+            if is_full or (self.flying and (is_suspect or self.flying & self.suspects)):
+                return
+            del self.waiting[task.key]
+            self.on_event(TaskStarted(task))
+            if self.plan.is_ready_made(task.key):
+                self.take_from_zoo(task)
+                continue
+            self.flying.add(task.key)
+            self.executor.submit(
+                Job(task, self.store.root, str(self.device), plugin_files=self.plan.plugin_files)
+            )
+
+    def is_ready(self, task: Task) -> bool:
+        """Whether all that a task reads is there; a prior from the zoo reads nothing."""
+        return self.plan.is_ready_made(task.key) or self.present.issuperset(task.inputs.values())
+
+    def take_from_zoo(self, task: Task) -> None:
+        """Store a ready-made prior."""
+        tensors = load_file(zoo_file(task.key))
+        self.store.put(task.key, Artifact(tensors, {"notes": {}}, task.description()))
+        self.present.add(task.key)
+        self.on_event(TaskDone(task, "zoo"))
+
+    def finish(self, task: Task, outcome: Outcome | None) -> None:
+        """Note what became of a task; a killed one is tried once more."""
+        self.flying.discard(task.key)
+        if outcome is None and task.key not in self.suspects:
+            self.suspects.add(task.key)
+            self.waiting[task.key] = task
+            return
+        self.suspects.discard(task.key)
+        if outcome is None:
+            killed = "its worker process was killed twice, perhaps for lack of memory. Use fewer jobs."
+            outcome = Outcome(task.key, Failure(task.stage, "WorkerKilled", f"{task.title}: {killed}"))
+        if outcome.failure is None:
+            self.present.add(task.key)
+            self.on_event(TaskDone(task, "ran", outcome.wall_s))
+        elif outcome.failure.type == StoreError.__name__:
+            raise StoreError(outcome.failure.message)  # nothing else could be stored either
+        else:
+            self.on_event(TaskFailed(task, outcome.failure))
+            self.raised[task.key] = outcome.failure
+            self.give_up(task.key)
+
+    def give_up(self, key: Key) -> None:
+        """Give up a task and all that waits for it; each keeps the first failure in plan order."""
+        causes = [key, *self.plan.ancestors(key)]
+        self.failures[key] = next(
+            self.raised[cause] for cause in self.plan.tasks if cause in self.raised and cause in causes
+        )
+        for task in self.plan.tasks.values():
+            if key in task.inputs.values() and (task.key in self.waiting or task.key in self.failures):
+                self.waiting.pop(task.key, None)
+                self.give_up(task.key)
+
+    def progress(self, job: Job, done: int, total: int, values: dict[str, float]) -> None:
+        """Pass a worker's report on."""
+        self.on_event(TaskProgress(job.task, done, total, values))
+
+    def close_cells(self) -> None:
+        """Write the records of the cells that have just become whole."""
+        fresh = [i for i in range(len(self.plan.cells)) if i not in self.records and self.is_closed(i)]
+        for i in fresh:
+            cell = self.plan.cells[i]
+            self.records[i] = self.record(cell)
+            self.on_event(CellDone(cell, self.records[i]))
+        if fresh:
+            self.write()
+
+    def is_closed(self, index: int) -> bool:
+        """Whether a cell was measured, has failed or is blocked."""
+        cell = self.plan.cells[index]
+        return bool(cell.blocked) or cell.measure in self.present or cell.measure in self.failures
+
+    def record(self, cell: Cell) -> Record:
+        """The record of a closed cell."""
+        if cell.blocked:
+            return failed_record(self.plan, cell, Failure("plan", "BlockedError", cell.blocked), self.device)
+        if cell.measure in self.failures:
+            return failed_record(self.plan, cell, self.failures[cell.measure], self.device)
+        artifact = self.store.get(cell.measure)
+        if artifact is None:
+            raise StoreError(f"measurement {cell.measure[:12]} is gone from the store. Run again.")
+        return measured_record(self.plan, cell, artifact)
+
+    def write(self) -> None:
+        """Rewrite the files of the results folder, in plan order."""
+        if self.results is None:
+            return
+        write_records(self.results / "records.jsonl", [self.records[i] for i in sorted(self.records)])
+        write_lines(self.results / "costs.jsonl", _cost_lines(self.plan, self.store))
+
+
+def _cost_lines(plan: Plan, store: Store) -> list[str]:
+    """For each task whose cost is known: key, stage, plugin, title, seconds, memory, device."""
+    lines = []
+    for key, task in plan.tasks.items():
+        cost = store.cost(key)
+        if cost:
+            head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
+            lines.append(json.dumps({**head, **cost}, sort_keys=True))
+    return lines
+
+
+def _ranks(plan: Plan) -> dict[Key, int]:
+    """For each task the weight of the longest chain of tasks that begins with it."""
+    rank = {key: _WEIGHTS.get(task.stage, 1) for key, task in plan.tasks.items()}
+    for key in reversed(list(plan.tasks)):  # readers stand after what they read
+        for read in plan.tasks[key].inputs.values():
+            weight = _WEIGHTS.get(plan.tasks[read].stage, 1)
+            rank[read] = max(rank[read], weight + rank[key])
+    return rank
+
+
+__all__ = [
+    "CellDone",
+    "Event",
+    "OnEvent",
+    "TaskDone",
+    "TaskFailed",
+    "TaskProgress",
+    "TaskStarted",
+    "run",
+]

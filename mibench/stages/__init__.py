@@ -1,0 +1,60 @@
+"""Stages: one function for each row of the stage table; the only place that calls plugin code.
+
+A stage reads the artifacts of its inputs, calls the plugin, and returns an artifact. What is passed on is
+always what was read from the store, so that a resumed run computes with the same bits as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mibench.plugin import Context, Progress
+from mibench.stages.attacking import adapt, invert
+from mibench.stages.measuring import measure
+from mibench.stages.preparing import judge, load_data, public_net, train_prior
+from mibench.stages.protecting import learn_output, train
+from mibench.stages.work import Work
+from mibench.store import Artifact, Store
+from mibench.task import Task
+
+__all__ = ["STAGES", "execute"]
+
+STAGES: dict[str, Callable[[Work], Artifact]] = {
+    "data": load_data,
+    "judge": judge,
+    "prior": train_prior,
+    "public_net": public_net,
+    "train": train,
+    "output": learn_output,
+    "adapt": adapt,
+    "invert": invert,
+    "measure": measure,
+}
+
+
+def execute(
+    task: Task, store: Store, *, device: torch.device, scratch: Path, on_progress: Progress | None = None
+) -> Artifact:
+    """The artifact of a task; its inputs must lie in the store, and it is not yet put there.
+
+    Args:
+        task: what to do.
+        store: where the inputs lie.
+        device: where to compute.
+        scratch: the only folder that plugins may write to.
+        on_progress: called with (steps done, steps in all, named losses).
+
+    Raises:
+        StoreError: an input is missing.
+        Exception: whatever the plugin raises.
+    """
+    ctx = Context(
+        seed=task.task_seed, device=device, scratch=scratch, max_batch=int(task.locator["max_batch"])
+    )
+    if on_progress is not None:
+        ctx = dataclasses.replace(ctx, on_progress=on_progress)
+    return STAGES[task.stage](Work(task, store, ctx))

@@ -1,0 +1,118 @@
+"""Stages of an attack: adapting its prior to a victim, and inverting labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mibench.attack import Attack, Reconstructions
+from mibench.data.split import quantize
+from mibench.defense import Released
+from mibench.errors import PluginError
+from mibench.nets.classifier import Classifier
+from mibench.stages.protecting import deployed
+from mibench.stages.work import Work, trained_net
+from mibench.store import Artifact
+from mibench.victim import LabelVictim, WhiteBoxVictim, fingerprint, freeze
+
+_LEAST_PROBABILITY = 1e-12  # below it the logarithm of a released float32 is noise
+
+
+def adapt(work: Work) -> Artifact:
+    """The prior after the attack asked the victim about public images, and the queries that this took."""
+    attack = work.attack()
+    held = _Held(work, attack, max_queries=None)
+    prior = attack.adapt_prior(_prior(work), held.victim, work.public(), work.ctx)
+    held.check()
+    return work.result(prior, queries=held.queries())
+
+
+def invert(work: Work) -> Artifact:
+    """The reconstructions as bytes, their targets and confidence, and the queries that they took."""
+    attack = work.attack()
+    labels = [label for label in work.params["targets"] for _ in range(work.params["images"])]
+    each = work.params["max_queries"]
+    held = _Held(work, attack, max_queries=None if each is None else each * len(labels))
+    prior = _prior(work)
+    got = attack.invert(held.victim, prior, torch.tensor(labels, dtype=torch.int64), work.ctx)
+    held.check()
+    _check(attack, got, labels, held.victim.shape)
+    tensors = {
+        "images": quantize(got.images),
+        "targets": got.targets,
+        "confidence": got.confidence,
+    }
+    adapted = work.input("prior").value if "prior" in work.task.inputs else {}
+    return work.result(
+        tensors,
+        queries=held.queries(),
+        prior_forward=adapted.get("queries", {}).get("forward", 0),
+        prior_notes=adapted.get("notes", {}),
+    )
+
+
+class _Held:
+    """The victim in the attack's hands, and whether the attack left it as it was."""
+
+    def __init__(self, work: Work, attack: Attack[Any], *, max_queries: int | None) -> None:
+        device, max_batch = work.ctx.device, work.ctx.max_batch
+        net = trained_net(work.input("train"), device)
+        output = work.input("output") if "output" in work.task.inputs else None
+        module = freeze(deployed(net, output, device, max_batch))
+        self.attack = attack
+        self.parts = (net, module)
+        self.before = [fingerprint(part) for part in self.parts]
+        self.max_queries, self.max_batch = max_queries, max_batch
+        self.victim = self._victim(net, module, work.params["view"])
+
+    def _victim(self, net: Classifier, module: nn.Module, view: str) -> LabelVictim:
+        """A victim of exactly the class that the attack declares."""
+        access = self.attack.access
+        if issubclass(access, WhiteBoxVictim):
+            is_deployed = view == "deployed"
+            return access(
+                module if is_deployed else Released(net),
+                net,
+                view=(lambda x: module(x).clamp_min(_LEAST_PROBABILITY).log()) if is_deployed else None,
+                max_queries=self.max_queries,
+                max_batch=self.max_batch,
+            )
+        spec = net.spec
+        return access(
+            module,
+            shape=(spec.channels, spec.size, spec.size),
+            num_classes=spec.num_classes,
+            device=next(net.parameters()).device,
+            max_queries=self.max_queries,
+            max_batch=self.max_batch,
+        )
+
+    def check(self) -> None:
+        """Raise PluginError where weights, buffers, modes or gradients of the victim changed."""
+        if [fingerprint(part) for part in self.parts] != self.before:
+            raise PluginError(
+                f"attack '{self.attack.name}' changed its victim's weights, mode or gradients. "
+                "Work on a copy, and take gradients with torch.autograd.grad."
+            )
+
+    def queries(self) -> dict[str, int]:
+        """Images asked about."""
+        return {"forward": self.victim.queries.forward, "gradient": self.victim.queries.gradient}
+
+
+def _prior(work: Work) -> dict[str, Tensor]:
+    return work.input("prior").tensors if "prior" in work.task.inputs else {}
+
+
+def _check(attack: Attack[Any], got: Reconstructions, labels: list[int], shape: tuple[int, int, int]) -> None:
+    """Raise PluginError where an attack returns something else than it was asked for."""
+    wanted = (len(labels), *shape)
+    if tuple(got.images.shape) != wanted or got.targets.tolist() != labels:
+        raise PluginError(
+            f"attack '{attack.name}': it returned images {tuple(got.images.shape)}, wanted {wanted}, or not "
+            "the targets that it was asked for. Return one image for each target, in order."
+        )
+    if not bool(torch.isfinite(got.images).all()):
+        raise PluginError(f"attack '{attack.name}': its images hold NaN or infinity. Check its step size.")

@@ -1,0 +1,131 @@
+"""The last stage: every metric on one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mibench.attack import Reconstructions
+from mibench.data.split import dequantize
+from mibench.metric import Case, Estimate, Metric, ProtectedVictim
+from mibench.provenance import provenance
+from mibench.registry import get_metric
+from mibench.stages.protecting import deployed
+from mibench.stages.work import Work, trained_net
+from mibench.store import Artifact
+from mibench.victim import ScoreVictim
+
+
+def measure(work: Work) -> Artifact:
+    """The measured part of a record, as JSON."""
+    models = [_Model(work, i) for i in range(len(work.params["protects"]))]
+    judge = work.input("judge")
+    audit = work.input("audit") if "audit" in work.task.inputs else None
+    case = Case(
+        got=_join([model.got for model in models]),
+        protected=torch.cat([model.protected for model in models]),
+        victims=tuple(model.victim for model in models),
+        private_train=work.labeled("private"),
+        private_test=work.labeled("private", "test"),
+        defender_public=work.labeled("defender"),
+        judge=trained_net(judge, work.ctx.device),
+        max_batch=work.ctx.max_batch,
+        audit=None if audit is None else trained_net(audit, work.ctx.device),
+    )
+    metrics: list[Metric] = [get_metric(m["name"]).from_params(m["params"]) for m in work.params["metrics"]]
+    estimates: dict[str, Any] = {}
+    for i, metric in enumerate(metrics):
+        with _noted(f"metric '{metric.name}'"):
+            estimates[metric.name] = _estimate_json(metric.measure(case, work.ctx.child(metric.name)))
+        work.ctx.report(i + 1, len(metrics))
+    return Artifact(
+        {},
+        {
+            "estimates": estimates,
+            "queries": _queries(models),
+            "notes": _notes(models),
+            "judge_accuracy": judge.value["accuracy"],
+            "audit_accuracy": None if audit is None else audit.value["accuracy"],
+            "provenance": provenance(work.ctx.device),
+        },
+        work.task.description(),
+    )
+
+
+class _Model:
+    """One model of the cell: its deployed victim, what was reconstructed from it, what it left."""
+
+    def __init__(self, work: Work, index: int) -> None:
+        train, invert = work.input(f"train{index}"), work.input(f"invert{index}")
+        output = work.input(f"output{index}") if f"output{index}" in work.task.inputs else None
+        device, max_batch = work.ctx.device, work.ctx.max_batch
+        net = trained_net(train, device)
+        protects = tuple(work.params["protects"][index])
+        self.notes: dict[str, Any] = {
+            **train.value["notes"],
+            **({} if output is None else output.value["notes"]),
+            **invert.value["prior_notes"],
+            **invert.value["notes"],
+        }
+        victim = ScoreVictim(
+            deployed(net, output, device, max_batch),
+            shape=(net.spec.channels, net.spec.size, net.spec.size),
+            num_classes=net.spec.num_classes,
+            device=device,
+            max_batch=max_batch,
+        )
+        decoy = self.notes.get("decoy")
+        self.victim = ProtectedVictim(victim, protects, None if decoy is None else int(decoy))
+        tensors = invert.tensors
+        self.got = Reconstructions(dequantize(tensors["images"]), tensors["targets"], tensors["confidence"])
+        self.protected: Tensor = torch.isin(self.got.targets, torch.tensor(protects))
+        self.queries: dict[str, int] = invert.value["queries"]
+        self.prior_forward = int(invert.value["prior_forward"])
+
+
+def _join(parts: list[Reconstructions]) -> Reconstructions:
+    return Reconstructions(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.targets for part in parts]),
+        torch.cat([part.confidence for part in parts]),
+    )
+
+
+def _queries(models: list[_Model]) -> dict[str, float]:
+    """Queries for each reconstruction, and queries spent on adapting the prior, summed over models."""
+    images = sum(len(model.got.targets) for model in models)
+    return {
+        "forward_per_image": sum(model.queries["forward"] for model in models) / images,
+        "gradient_per_image": sum(model.queries["gradient"] for model in models) / images,
+        "prior_forward": sum(model.prior_forward for model in models),
+    }
+
+
+def _notes(models: list[_Model]) -> dict[str, Any]:
+    """The notes of the only model, or for each note a list over the models."""
+    if len(models) == 1:
+        return models[0].notes
+    names = sorted({name for model in models for name in model.notes})
+    return {name: [model.notes.get(name) for model in models] for name in names}
+
+
+def _estimate_json(estimate: Estimate | None) -> dict[str, Any] | None:
+    if estimate is None:
+        return None
+    numbers = {name: float(getattr(estimate, name)) for name in ("value", "low", "high")}
+    finite = {name: value if torch.tensor(value).isfinite() else None for name, value in numbers.items()}
+    return {**finite, "count": int(estimate.count)}
+
+
+@contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """Let every error through with a note of what was at work."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(what)
+        raise

@@ -1,0 +1,65 @@
+"""Stages before any defense: images, judges, priors, the defender's public net."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mibench.data.folder import FolderData
+from mibench.data.source import Source
+from mibench.data.split import check_disjoint
+from mibench.data.synthetic import SynthFacesData
+from mibench.errors import PluginError
+from mibench.plugin import build_dataclass
+from mibench.stages.work import Work, image_tensors, new_net, prior_spec_of, trained_net, weights
+from mibench.store import Artifact
+from mibench.training import Recipe, accuracy, fit
+
+SOURCES: dict[str, type[Source]] = {"synthfaces": SynthFacesData, "folder": FolderData}
+
+
+def load_data(work: Work) -> Artifact:
+    """The images of one part as bytes, labels, and names; LeakError where parts share a person."""
+    locator = work.task.locator
+    fields = {name: value for name, value in locator["data"].items() if name != "kind"}
+    source = build_dataclass(SOURCES[work.task.plugin], fields, where="data")
+    people = source.identities()
+    check_disjoint({f"{part} part": names for part, names in people.items()})
+    train, test = source.load(locator["part"])
+    tensors = image_tensors(train, "train")
+    if test is not None:
+        tensors |= image_tensors(test, "test")
+    return work.result(tensors, identities=list(people[locator["part"]]))
+
+
+def judge(work: Work) -> Artifact:
+    """An evaluation classifier of the private people, and its accuracy on their test images."""
+    result = _classifier(work, "private")
+    net = trained_net(result, work.ctx.device)
+    value = accuracy(net, work.labeled("private", "test"), max_batch=work.ctx.max_batch)
+    return Artifact(result.tensors, {**result.value, "accuracy": value}, result.task)
+
+
+def public_net(work: Work) -> Artifact:
+    """A classifier of the people on the defender's public images."""
+    return _classifier(work, "defender")
+
+
+def train_prior(work: Work) -> Artifact:
+    """What public images teach: by a prior spec, or by an attack with its own way."""
+    if "attack" in work.params:
+        return work.result(work.attack().learn_prior(work.public(), work.ctx))
+    spec = prior_spec_of(work.task.locator)
+    if spec is None:
+        raise PluginError(f"prior {work.task.plugin}: its plugin gives no spec any more. Plan again.")
+    return work.result(spec.fit(work.public(), work.ctx))
+
+
+def _classifier(work: Work, role: str) -> Artifact:
+    recipe = recipe_of(work.params)
+    net = new_net(work.params, work.ctx)
+    return work.result(weights(fit(net, work.labeled(role), work.ctx, recipe=recipe)))
+
+
+def recipe_of(params: dict[str, Any]) -> Recipe:
+    """The training recipe of a task."""
+    return build_dataclass(Recipe, params["recipe"], where="recipe")

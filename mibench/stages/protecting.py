@@ -1,0 +1,88 @@
+"""Stages of a defense: training and output step; and the deployed model that the two make."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from mibench.defense import DefenderView, Released
+from mibench.errors import PluginError
+from mibench.nets.classifier import Classifier
+from mibench.plugin import Context
+from mibench.stages.preparing import recipe_of
+from mibench.stages.work import (
+    Work,
+    defense_of,
+    new_net,
+    prior_spec_of,
+    stage_seed,
+    trained_net,
+    weights,
+)
+from mibench.store import Artifact
+from mibench.victim import freeze
+
+
+def train(work: Work) -> Artifact:
+    """The weights of the protected model; PluginError where its state cannot be loaded again."""
+    defense = defense_of(work.task.plugin, work.params["defense"])
+    net = new_net(work.params, work.ctx)
+    if "base" in work.task.inputs:
+        net.load_state_dict(work.input("base").tensors)
+    net = defense.prepare(net).to(work.ctx.device)
+    trained = defense.train(net, defender_view(work), work.ctx)
+    result = work.result(weights(trained))
+    try:
+        trained_net(result, torch.device("cpu"))
+    except RuntimeError as error:  # what load_state_dict raises for a state of another net
+        raise PluginError(
+            f"defense '{work.task.plugin}': what it trained does not load into what it prepared ({error}). "
+            "Reshape the net in `prepare`."
+        ) from error
+    return result
+
+
+def learn_output(work: Work) -> Artifact:
+    """The tensors of the output step."""
+    defense = defense_of(work.task.plugin, work.params["defense"])
+    net = trained_net(work.input("train"), work.ctx.device)
+    return work.result(defense.learn_output(net, defender_view(work), work.ctx))
+
+
+def deployed(net: Classifier, output: Artifact | None, device: torch.device, max_batch: int) -> nn.Module:
+    """Images -> released probabilities: of the output step, or plainly softmax where there is none.
+
+    Args:
+        net: the trained model.
+        output: artifact of the output step, or None.
+        device: where to compute.
+        max_batch: largest number of images in one chunk.
+    """
+    if output is None:
+        return Released(net)
+    task = output.task
+    ctx = Context(seed=stage_seed(task), device=device, max_batch=max_batch)
+    state = {name: tensor.to(device) for name, tensor in output.tensors.items()}
+    module = defense_of(task["plugin"], task["params"]["defense"]).protect(net, state, ctx)
+    return freeze(module.to(device))
+
+
+def defender_view(work: Work) -> DefenderView:
+    """All that the defender of a `train` or `output` task sees; the baseline sees no public images."""
+    private = work.labeled("private")
+    has_public = "defender" in work.task.inputs
+    view = DefenderView(
+        private_train=private,
+        public=work.labeled("defender") if has_public else private.of(),
+        targets=torch.tensor(work.params.get("protects", []), dtype=torch.int64),
+        recipe=recipe_of(work.params),
+        prior_spec=prior_spec_of(work.task.locator),
+    )
+    if "prior" in work.task.inputs:
+        view = dataclasses.replace(view, prior=work.input("prior").tensors)
+    if "public_net" in work.task.inputs:
+        net = trained_net(work.input("public_net"), work.ctx.device)
+        view = dataclasses.replace(view, public_net=net)
+    return view

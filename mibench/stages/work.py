@@ -1,0 +1,122 @@
+"""What a stage works with: its task, its inputs as typed values, and the context for plugins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mibench.attack import Attack
+from mibench.data.split import Labeled, dequantize, quantize
+from mibench.defense import Defense
+from mibench.errors import StoreError
+from mibench.graph import BASELINE
+from mibench.nets import NetSpec, build
+from mibench.nets.classifier import Classifier
+from mibench.noise import derive_seed
+from mibench.plugin import Context, build_dataclass
+from mibench.prior import PriorSpec
+from mibench.registry import get_attack, get_defense
+from mibench.store import Artifact, Store
+from mibench.task import Task
+from mibench.victim import freeze
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task at work.
+
+    Args:
+        task: what to do.
+        store: where its inputs lie.
+        ctx: randomness, device and scratch space for the plugin.
+    """
+
+    task: Task
+    store: Store
+    ctx: Context
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The task's hashed parameters."""
+        return self.task.params
+
+    def input(self, role: str) -> Artifact:
+        """The artifact of an input; StoreError where it is missing."""
+        key = self.task.inputs[role]
+        found = self.store.get(key)
+        if found is None:
+            raise StoreError(f"input '{role}' ({key[:12]}) of '{self.task.title}' is gone. Run again.")
+        return found
+
+    def labeled(self, role: str, part: str = "train") -> Labeled:
+        """Labeled images, float32 in [0, 1], of a data input: `train`, or of private data also `test`."""
+        found = self.input(role)
+        images = dequantize(found.tensors[f"{part}_images"])
+        return Labeled(images, found.tensors[f"{part}_labels"], tuple(found.value["identities"]))
+
+    def public(self) -> Tensor:
+        """The public images (M, C, H, W) of the input `public`, without labels."""
+        return dequantize(self.input("public").tensors["train_images"])
+
+    def attack(self) -> Attack[Any]:
+        """The task's attack with its fields."""
+        plugin: Attack[Any] = get_attack(self.task.plugin).from_params(self.params["attack"])
+        return plugin
+
+    def result(self, tensors: dict[str, Tensor], **value: object) -> Artifact:
+        """The artifact of this task, with the notes that the plugin left."""
+        return Artifact(tensors, {**value, "notes": dict(self.ctx.notes)}, self.task.description())
+
+
+def defense_of(name: str, params: dict[str, Any]) -> Defense:
+    """A defense by name and fields; the baseline is the family's own base class."""
+    return Defense() if name == BASELINE else get_defense(name).from_params(params)
+
+
+def prior_spec_of(locator: dict[str, Any]) -> PriorSpec | None:
+    """The prior spec that a task's locator points to: an attack's, or a defense's substitute."""
+    owner = locator.get("prior_from")
+    if owner is None:
+        return None
+    if owner["family"] == "attack":
+        attack: Attack[Any] = get_attack(owner["name"]).from_params(owner["params"])
+        return attack.prior_spec()
+    return get_defense(owner["name"]).from_params(owner["params"]).substitute_prior()
+
+
+def new_net(params: dict[str, Any], ctx: Context) -> Classifier:
+    """An untrained classifier on the CPU, with weights drawn from the context."""
+    spec = build_dataclass(NetSpec, params["net"], where="net")
+    return build(spec, ctx.generator("initial weights"))
+
+
+def trained_net(artifact: Artifact, device: torch.device) -> Classifier:
+    """The classifier of a `judge`, `public_net` or `train` artifact, frozen, on a device."""
+    task = artifact.task
+    net = new_net(task["params"], Context())
+    if task["stage"] == "train":
+        net = defense_of(task["plugin"], task["params"]["defense"]).prepare(net)
+    net.load_state_dict(artifact.tensors)
+    freeze(net)
+    return net.to(device)
+
+
+def weights(net: Classifier) -> dict[str, Tensor]:
+    """The state of a net on the CPU, by name; floating-point values as float32."""
+    return {
+        name: (t.detach().float() if t.is_floating_point() else t.detach()).cpu()
+        for name, t in net.state_dict().items()
+    }
+
+
+def stage_seed(task: dict[str, Any]) -> int:
+    """The seed of a stored task's randomness, as `Task.task_seed` derived it."""
+    return derive_seed(task["seed"], task["stage"], task["plugin"])
+
+
+def image_tensors(labeled: Labeled, part: str) -> dict[str, Tensor]:
+    """Images as bytes, and labels, for the store."""
+    return {f"{part}_images": quantize(labeled.images), f"{part}_labels": labeled.labels}

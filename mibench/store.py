@@ -1,0 +1,206 @@
+"""The store: artifacts by key, as tensors and JSON, written whole or not at all, verified when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mibench.errors import StoreError
+from mibench.key import SCHEMA, Key, canonical
+
+_LOG = logging.getLogger(__name__)
+_TENSORS, _VALUE, _COST = "tensors.safetensors", "artifact.json", "cost.json"
+_STALE_S = 24 * 3600  # no task runs longer, so an older temporary folder belongs to a killed run
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a task gives.
+
+    Args:
+        tensors: by name.
+        value: JSON values.
+        task: the task's hashed fields, see `mibench.task.Task.description`.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    value: dict[str, Any] = field(default_factory=dict)
+    task: dict[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """A folder of artifacts. Several processes may read and write it at once.
+
+    Args:
+        root: the folder; made when first written to.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def folder(self, key: Key) -> Path:
+        """Where the artifact of a key lies, or would."""
+        return self.root / key[:2] / key
+
+    def contains(self, key: Key) -> bool:
+        """Whether an artifact lies under the key; its content is not looked at."""
+        return (self.folder(key) / _VALUE).is_file()
+
+    def verify(self, key: Key) -> bool:
+        """Whether a sound artifact lies under the key; a corrupt one is set aside with a warning."""
+        return self._read(key) is not None
+
+    def get(self, key: Key) -> Artifact | None:
+        """The artifact of a key, or None; a corrupt one is set aside with a warning and counts as none."""
+        found = self._read(key)
+        if found is None:
+            return None
+        document, data = found
+        try:
+            return Artifact(load(data), document["value"], document["task"])
+        except SafetensorError as error:
+            self._set_aside(key, str(error))
+            return None
+
+    def put(self, key: Key, artifact: Artifact) -> None:
+        """Write an artifact beside, then move it into place; one that is there already stays.
+
+        Raises:
+            StoreError: the store cannot be written to, or the value is no JSON.
+        """
+        place = self.folder(key)
+        with self._writing():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            aside = place.parent / f"{key}.tmp-{os.getpid()}-{time.monotonic_ns()}"
+            aside.mkdir()
+            try:
+                self._fill(aside, key, artifact)
+                self._move(aside, place)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+
+    def put_cost(self, key: Key, cost: Mapping[str, float | str]) -> None:
+        """Leave seconds and memory beside an artifact; they are no part of it."""
+        with self._writing():
+            write_atomically(self.folder(key) / _COST, json.dumps(cost).encode())
+
+    def cost(self, key: Key) -> dict[str, Any]:
+        """Seconds and memory of an artifact; empty if unknown."""
+        try:
+            cost: dict[str, Any] = json.loads((self.folder(key) / _COST).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return cost
+
+    def sweep(self) -> None:
+        """Remove temporary and set-aside folders that are older than a day."""
+        for folder in [*self.root.glob("*/*.tmp-*"), *self.root.glob("*/*.corrupt-*")]:
+            try:
+                is_old = time.time() - folder.stat().st_mtime > _STALE_S
+            except OSError:  # another process has just removed it
+                continue
+            if is_old:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _fill(self, folder: Path, key: Key, artifact: Artifact) -> None:
+        # clones, because safetensors refuses tensors that share memory
+        data = save({name: t.detach().cpu().clone().contiguous() for name, t in artifact.tensors.items()})
+        content = {"value": artifact.value, "task": artifact.task}
+        try:
+            body = canonical(content)
+        except (TypeError, ValueError) as error:
+            raise StoreError(
+                f"artifact {key[:12]}: its value is no JSON ({error}). Store finite values."
+            ) from error
+        document = {
+            "schema": SCHEMA,
+            "tensors": hashlib.sha256(data).hexdigest(),
+            "content": hashlib.sha256(body.encode()).hexdigest(),
+            **content,
+        }
+        for name, payload in ((_TENSORS, data), (_VALUE, json.dumps(document, indent=1).encode())):
+            with (folder / name).open("wb") as file:
+                file.write(payload)
+                file.flush()
+                os.fsync(file.fileno())
+
+    @staticmethod
+    def _move(aside: Path, place: Path) -> None:
+        try:
+            aside.rename(place)
+        except OSError:
+            # another process was first; an incomplete folder would not have been renamed into place
+            if not (place / _VALUE).is_file():
+                raise
+        descriptor = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _read(self, key: Key) -> tuple[dict[str, Any], bytes] | None:
+        folder = self.folder(key)
+        if not folder.is_dir():
+            return None
+        try:
+            document = json.loads((folder / _VALUE).read_text(encoding="utf-8"))
+            data = (folder / _TENSORS).read_bytes()
+            body = canonical({"value": document["value"], "task": document["task"]})
+            digests = (hashlib.sha256(data).hexdigest(), hashlib.sha256(body.encode()).hexdigest())
+            if digests == (document["tensors"], document["content"]):
+                return document, data
+            reason = "its digest does not fit"
+        except PermissionError as error:
+            raise StoreError(
+                f"store {self.root}: cannot be read ({error}). Check its permissions."
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = str(error)
+        self._set_aside(key, reason)
+        return None
+
+    def _set_aside(self, key: Key, reason: str) -> None:
+        _LOG.warning("artifact %s: is corrupt (%s). It is set aside and made again.", key[:12], reason)
+        folder = self.folder(key)
+        with self._writing():
+            folder.rename(folder.with_name(f"{key}.corrupt-{os.getpid()}-{time.monotonic_ns()}"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._refuse(error)
+
+    def _refuse(self, error: OSError) -> NoReturn:
+        raise StoreError(
+            f"store {self.root}: cannot be written to ({error.strerror or error}). "
+            "Free some space, or choose another folder."
+        ) from error
+
+
+def write_atomically(file: Path, payload: bytes) -> None:
+    """Replace a file as a whole: a reader, and a rerun after a crash, see the old or the new content."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
+    try:
+        with aside.open("wb") as opened:
+            opened.write(payload)
+            opened.flush()
+            os.fsync(opened.fileno())
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,371 @@
+"""Suites: TOML files that name data, nets, attacks, defenses, targets, metrics and seeds.
+
+Everything is checked when the file is read: an unknown key, a wrong type or a value out of range is a
+`SuiteError` that names the table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from pydantic import ConfigDict
+
+from mibench.attack import Attack
+from mibench.data.folder import FolderData
+from mibench.data.synthetic import SynthFacesData
+from mibench.defense import Defense
+from mibench.errors import PluginError, SuiteError
+from mibench.metric import Metric
+from mibench.nets import CLASSIFIERS
+from mibench.noise import derive_seed
+from mibench.plugin import Plugin, build_dataclass
+from mibench.registry import get_attack, get_defense, get_metric
+from mibench.training import Recipe
+
+SUITES = Path(__file__).parent / "suites"
+View = Literal["stripped", "deployed"]
+DataSpec = SynthFacesData | FolderData
+
+T = TypeVar("T")
+P = TypeVar("P", bound=Plugin)
+_FORBID = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """Which labels are attacked.
+
+    Args:
+        protected: number of labels l_t that the defenses protect, >= 1.
+        bystanders: number of other labels attacked on each model that protects one label, >= 0.
+        attacked: number of labels attacked on every other model, the protected ones included.
+        images: reconstructions of each label, >= 1.
+        labels: the protected labels; empty draws them by the seed.
+    """
+
+    protected: int = 1
+    bystanders: int = 1
+    attacked: int = 4
+    images: int = 4
+    labels: tuple[int, ...] = ()
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+    def __post_init__(self) -> None:
+        for name, least in (("protected", 1), ("bystanders", 0), ("images", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}.")
+        if self.attacked < self.protected:
+            raise ValueError(
+                f"attacked must be >= protected = {self.protected}, got {self.attacked}. It includes them."
+            )
+        if self.labels and (len(set(self.labels)) != self.protected or len(self.labels) != self.protected):
+            raise ValueError(f"labels must be {self.protected} different labels, got {list(self.labels)}.")
+
+    def draw(self, num_classes: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The protected labels, and the other attacked ones, of `num_classes` labels for a seed."""
+        order = sorted(range(num_classes), key=lambda label: derive_seed(seed, "targets", label))
+        protected = self.labels or tuple(order[: self.protected])
+        others = [label for label in order if label not in protected]
+        return protected, tuple(others[: max(self.attacked - self.protected, self.bystanders)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetChoice:
+    """A classifier of the suite: architecture and training.
+
+    Args:
+        net: name in `mibench.nets.CLASSIFIERS`.
+        width: channels of the first stage; 0 takes the architecture's published width.
+        recipe: how it is trained.
+        min_accuracy: test accuracy of a judge in [0, 1] below which its records are flagged.
+    """
+
+    net: str
+    width: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+    min_accuracy: float = 0.0
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+    def __post_init__(self) -> None:
+        if self.net not in CLASSIFIERS:
+            raise ValueError(_unknown("network", self.net, CLASSIFIERS))
+        if self.width < 0:
+            raise ValueError(f"width must be >= 0, got {self.width}.")
+        if not 0 <= self.min_accuracy <= 1:
+            raise ValueError(f"min_accuracy must lie in [0, 1], got {self.min_accuracy}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an attack may use.
+
+    Args:
+        max_queries: images that an attack may ask the victim about for each reconstruction; None counts only.
+        max_batch: images in one chunk; changes speed and memory, never a result.
+    """
+
+    max_queries: int | None = None
+    max_batch: int = 256
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+    def __post_init__(self) -> None:
+        if self.max_queries is not None and self.max_queries < 1:
+            raise ValueError(f"max_queries must be >= 1, got {self.max_queries}.")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch must be >= 1, got {self.max_batch}.")
+
+
+@dataclass(frozen=True)
+class Entry(Generic[P]):
+    """A configured plugin under the name that tables show."""
+
+    label: str
+    plugin: P
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One benchmark: every attack against every defense, on one split, for some seeds.
+
+    Args:
+        name: of the suite and of its results folder.
+        data: where the images come from.
+        victim: the attacked classifier.
+        judge: the evaluation classifier; should be another architecture than the victim.
+        attacks: in table order.
+        defenses: in table order.
+        metrics: in table order.
+        audit: a second judge that catches false successes, or None.
+        public_net: the defender's classifier of public people; None takes the victim's choices.
+        seeds: each gives a full repetition, except for data and judges, which all seeds share.
+        white_box: what a white-box attacker holds of a defense with an output step.
+        targets: which labels are attacked.
+        limits: queries and batch.
+    """
+
+    name: str
+    data: DataSpec
+    victim: NetChoice
+    judge: NetChoice
+    attacks: tuple[Entry[Attack[Any]], ...]
+    defenses: tuple[Entry[Defense], ...]
+    metrics: tuple[Metric, ...]
+    audit: NetChoice | None = None
+    public_net: NetChoice | None = None
+    seeds: tuple[int, ...] = (0,)
+    white_box: tuple[View, ...] = ("stripped",)
+    targets: Targets = field(default_factory=Targets)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ValueError(f"name must be letters, digits, '-', '_' and '.', got '{self.name}'.")
+        for name in ("attacks", "defenses", "metrics", "seeds", "white_box"):
+            values = getattr(self, name)
+            words = [getattr(one, "label", getattr(one, "name", one)) for one in values]
+            if not values or len(set(words)) != len(words):
+                raise ValueError(f"{name} must name at least one thing and none twice, got {words}.")
+        if min(self.seeds) < 0:
+            raise ValueError(f"seeds must be >= 0, got {list(self.seeds)}.")
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        people, targets = self.data.private, self.targets
+        if targets.attacked > people or targets.protected + targets.bystanders > people:
+            raise ValueError(
+                f"targets: {targets.attacked} attacked, {targets.protected} protected and "
+                f"{targets.bystanders} bystander labels do not fit {people} private people. Lower them."
+            )
+        wrong = [label for label in targets.labels if not 0 <= label < people]
+        if wrong:
+            raise ValueError(f"targets: label {wrong[0]} is not in [0, {people}). Choose another.")
+
+    def with_plugins(self, *plugins: Plugin) -> Suite:
+        """The suite with more attacks or defenses under their names; one of that name is replaced."""
+        attacks = {one.label: one for one in self.attacks}
+        defenses = {one.label: one for one in self.defenses}
+        for plugin in plugins:
+            if isinstance(plugin, Attack):
+                attacks[plugin.name] = Entry(plugin.name, plugin)
+            elif isinstance(plugin, Defense):
+                defenses[plugin.name] = Entry(plugin.name, plugin)
+            else:
+                raise SuiteError(f"suite {self.name}: '{plugin.name}' is neither attack nor defense.")
+        return dataclasses.replace(self, attacks=tuple(attacks.values()), defenses=tuple(defenses.values()))
+
+
+def list_suites() -> list[str]:
+    """Names of the built-in suites, sorted."""
+    return sorted(file.stem for file in SUITES.glob("*.toml"))
+
+
+def load_suite(name: str | Path) -> Suite:
+    """The built-in suite of this name, or the one in this file.
+
+    Raises:
+        SuiteError: no such suite, no TOML, an unknown key, a value of the wrong type or range.
+    """
+    file = _find(name)
+    try:
+        text = file.read_text(encoding="utf-8")
+        raw = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(f"suite {name}: cannot be read ({error}). Give a readable TOML file.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"suite {file.name}: is no TOML ({error}). Mend that line.") from error
+    return parse_suite(raw, where=f"suite {file.name}", folder=file.parent)
+
+
+def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) -> Suite:
+    """A suite from parsed TOML.
+
+    Args:
+        raw: the parsed file.
+        where: begins every message, for example `suite quick.toml`.
+        folder: what a relative `path` of image folders is relative to.
+
+    Raises:
+        SuiteError: see load_suite.
+    """
+    reader = _Reader(where, folder)
+    _check_plain(raw, where)
+    reader.check_keys(raw)
+    fields = {name: raw[name] for name in ("name", "seeds", "white_box", "metrics") if name in raw}
+    head = reader.build(_Head, fields, "")
+    tables: dict[str, Any] = {
+        "data": reader.data(raw),
+        "victim": reader.net(raw, "victim"),
+        "judge": reader.net(raw, "judge"),
+        "attacks": reader.entries(raw, "attacks", get_attack),
+        "defenses": reader.entries(raw, "defenses", get_defense),
+        "metrics": tuple(reader.call(get_metric, name, "metrics")() for name in head.metrics),
+        "targets": reader.build(Targets, raw.get("targets", {}), "targets"),
+        "limits": reader.build(Limits, raw.get("limits", {}), "limits"),
+        **{name: reader.net(raw, name) for name in ("audit", "public_net") if name in raw},
+    }
+    return reader.place(
+        lambda: Suite(name=head.name, seeds=head.seeds, white_box=head.white_box, **tables), ""
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Head:
+    """The keys of a suite outside its tables."""
+
+    name: str
+    metrics: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    white_box: tuple[View, ...] = ("stripped",)
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+
+_TABLES = ("data", "targets", "victim", "judge", "audit", "public_net", "attacks", "defenses", "limits")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Builds the parts of a suite and says in which table something is wrong."""
+
+    where: str
+    folder: Path
+
+    def at(self, table: str) -> str:
+        return f"{self.where}, {table}" if table else self.where
+
+    def place(self, make: Callable[[], T], table: str) -> T:
+        """What `make` gives; its ValueError or PluginError becomes a SuiteError with the place."""
+        try:
+            return make()
+        except (ValueError, PluginError) as error:
+            message = str(error)
+            start = "" if message.startswith(self.where) else f"{self.at(table)}: "
+            raise SuiteError(start + message) from error
+
+    def call(self, get: Callable[[str], T], name: str, table: str) -> T:
+        return self.place(lambda: get(name), table)
+
+    def build(self, kind: type[T], values: Mapping[str, Any], table: str) -> T:
+        if not isinstance(values, Mapping):
+            raise SuiteError(f"{self.at(table)}: must be a table, got {values!r}. Write [{table}] above it.")
+        return self.place(lambda: build_dataclass(kind, dict(values), where=self.at(table)), table)
+
+    def check_keys(self, raw: Mapping[str, Any]) -> None:
+        known = [*(f.name for f in dataclasses.fields(_Head)), *_TABLES]
+        for name in raw:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Did you mean '{close[0]}'?" if close else ""
+                raise SuiteError(f"{self.where}: no field '{name}'.{hint} Its fields: {', '.join(known)}.")
+        for name in ("data", "victim", "judge", "attacks", "defenses"):
+            if not isinstance(raw.get(name), Mapping):
+                raise SuiteError(f"{self.where}: table [{name}] is missing. Add it.")
+
+    def data(self, raw: Mapping[str, Any]) -> DataSpec:
+        values = dict(raw["data"])
+        kinds: dict[str, type[DataSpec]] = {"synthfaces": SynthFacesData, "folder": FolderData}
+        kind = values.pop("kind", "synthfaces")
+        if kind not in kinds:
+            raise SuiteError(f"{self.at('data')}: {_unknown('kind', str(kind), kinds)}")
+        spec = self.build(kinds[kind], values, "data")
+        if isinstance(spec, FolderData):
+            return dataclasses.replace(spec, path=str(self.folder / Path(spec.path).expanduser()))
+        return spec
+
+    def net(self, raw: Mapping[str, Any], table: str) -> NetChoice:
+        # the recipe is built by itself so that a wrong key is reported with the fields of the recipe
+        values = raw[table]
+        if not isinstance(values, Mapping):
+            raise SuiteError(f"{self.at(table)}: must be a table, got {values!r}. Write [{table}] above it.")
+        start = raw["victim"] if table == "public_net" else {}
+        plain = {name: value for name, value in {**start, **values}.items() if name != "recipe"}
+        recipe = self.build(Recipe, values.get("recipe", start.get("recipe", {})), f"{table}.recipe")
+        return dataclasses.replace(self.build(NetChoice, plain, table), recipe=recipe)
+
+    def entries(
+        self, raw: Mapping[str, Any], table: str, get: Callable[[str], type[P]]
+    ) -> tuple[Entry[P], ...]:
+        found = []
+        for label, values in raw[table].items():
+            place = f"{table}.{label}"
+            if not isinstance(values, Mapping):
+                raise SuiteError(f"{self.at(place)}: must be a table, got {values!r}. Write [{place}].")
+            params = dict(values)
+            plugin = self.call(get, str(params.pop("plugin", label)), place)
+            found.append(Entry(label, self.build(plugin, params, place)))
+        return tuple(found)
+
+
+def _find(name: str | Path) -> Path:
+    file = Path(name)
+    if file.suffix == ".toml" or file.is_file():
+        return file
+    built_in = SUITES / f"{name}.toml"
+    if built_in.is_file():
+        return built_in
+    raise SuiteError(_unknown("suite", str(name), list_suites()) + " Or give the path of a .toml file.")
+
+
+def _unknown(word: str, name: str, known: Mapping[str, object] | list[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"unknown {word} '{name}'.{hint} There are: {', '.join(known)}."
+
+
+def _check_plain(value: object, where: str) -> None:
+    """Raise SuiteError for what JSON cannot carry: dates, infinity, NaN."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            _check_plain(part, f"{where}, {name}" if "," not in where else f"{where}.{name}")
+    elif isinstance(value, list):
+        for part in value:
+            _check_plain(part, where)
+    elif not isinstance(value, str | int | float) or (isinstance(value, float) and not math.isfinite(value)):
+        raise SuiteError(f"{where}: must be a finite number, a word, a list or a table, got {value!r}.")

@@ -1,0 +1,191 @@
+"""One task from inputs to stored artifact, wherever it runs: in this process or in a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mibench.errors import DeviceError, StoreError
+from mibench.key import Key
+from mibench.plugin import Progress
+from mibench.recording import Failure
+from mibench.registry import load_plugin_file
+from mibench.stages import execute
+from mibench.store import Store
+from mibench.task import Task
+
+_REPORT_EVERY_S = 0.3
+
+
+@dataclass(frozen=True)
+class Job:
+    """A task and where it runs.
+
+    Args:
+        task: what to do.
+        root: folder of the store.
+        device: name of the device to compute on.
+        plugin_files: single-file plugins that the task may need.
+    """
+
+    task: Task
+    root: Path
+    device: str
+    plugin_files: tuple[Path, ...] = ()
+
+    @property
+    def progress_file(self) -> Path:
+        """Where a worker process says how far it is."""
+        return self.root / "progress" / f"{self.task.key}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task; its artifact lies in the store unless it failed."""
+
+    key: Key
+    failure: Failure | None = None
+    wall_s: float = 0.0
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device of this name; DeviceError where it is unknown or not there."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device '{name}': is unknown. Take 'cpu' or 'cuda:0'.") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device '{name}': is not there ({torch.cuda.device_count()} CUDA devices). Take 'cpu'."
+        )
+    return device
+
+
+def start_worker() -> None:
+    """Set a worker process up: the main process alone answers to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def work(job: Job, on_progress: Progress | None = None) -> Outcome:
+    """Do a task and store its artifact; whatever the plugin raises becomes a Failure.
+
+    Args:
+        job: the task and where it runs.
+        on_progress: called with every report; None writes a small file for the main process.
+    """
+    store, device = Store(job.root), torch.device(job.device)
+    started = time.monotonic()
+    with _steady(device):
+        try:
+            for file in job.plugin_files:
+                load_plugin_file(file)
+            reset_peak(device)
+            with _scratch(job) as scratch:
+                report = on_progress or _FileProgress(job.progress_file)
+                artifact = execute(job.task, store, device=device, scratch=scratch, on_progress=report)
+            store.put(job.task.key, artifact)
+            cost: dict[str, float | str] = {
+                "wall_s": time.monotonic() - started,
+                "peak_mib": peak_mib(device),
+                "device": device.type,
+            }
+            store.put_cost(job.task.key, cost)
+        except Exception as error:
+            return Outcome(job.task.key, failure_of(job.task, error), time.monotonic() - started)
+        finally:
+            with contextlib.suppress(OSError):
+                job.progress_file.unlink(missing_ok=True)
+    return Outcome(job.task.key, wall_s=time.monotonic() - started)
+
+
+def failure_of(task: Task, error: Exception) -> Failure:
+    """An exception as it stands on a record."""
+    notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+    trace = "".join(traceback.format_exception(error))
+    return Failure(task.stage, type(error).__name__, notes + str(error), trace)
+
+
+@contextmanager
+def _steady(device: torch.device) -> Iterator[None]:
+    """One thread and deterministic algorithms, so that any number of workers gives the same bits.
+
+    Two threads on shared cores wait for each other and were measured 5 times slower than one. On a GPU the
+    deterministic algorithms are left off: some operations have none there.
+    """
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+
+
+@contextmanager
+def _scratch(job: Job) -> Iterator[Path]:
+    """A folder of its own for a task; the store sweeps what killed runs leave."""
+    folder = job.root / "scratch" / f"{job.task.key}.tmp-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"store {job.root}: cannot be written to ({error.strerror or error}). "
+            "Free some space, or choose another folder."
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _FileProgress:
+    """Writes the last report to a file, at most every 0.3 s; never in the way of the work."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.last = 0.0
+
+    def __call__(self, done: int, total: int, values: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - self.last < _REPORT_EVERY_S:
+            return
+        self.last = now
+        aside = self.file.with_suffix(f".tmp-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            aside.write_text(json.dumps([done, total, values]), encoding="utf-8")
+            aside.replace(self.file)
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start measuring peak memory anew, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(OSError):  # Linux: 5 resets the peak resident size of this process
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_mib(device: torch.device) -> float:
+    """Peak memory in MiB since `reset_peak`: of the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
