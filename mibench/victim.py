@@ -67,7 +67,8 @@ class LabelVictim:
     def _release(self, x: Tensor) -> Tensor:
         if x.requires_grad:
             raise AccessError(
-                f"a {self.level}-level victim gives no gradients. Pass x.detach() or declare white-box access."
+                f"a {self.level}-level victim gives no gradients. "
+                "Pass x.detach() or declare white-box access."
             )
         self._count(len(x), gradient=False)
         with torch.no_grad():
@@ -149,7 +150,7 @@ def fingerprint(net: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     modes = [module.training for module in net.modules()]
     grads = [(p.requires_grad, p.grad is None) for p in net.parameters()]
     digest.update(repr((modes, grads)).encode())
