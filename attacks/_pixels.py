@@ -28,7 +28,10 @@ def unsharp(x: Tensor, amount: float, sigma: float) -> Tensor:
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """Sum of absolute differences between neighbors of each of x (N, C, H, W): (N,) (Rudin et al., 1992)."""
+    """Sum of absolute differences between neighbors: images x (N, C, H, W) to (N,).
+
+    Source: Rudin, Osher and Fatemi, Physica D 60, 1992, in its anisotropic form.
+    """
     down = (x[:, :, 1:] - x[:, :, :-1]).abs().sum((1, 2, 3))
     right = (x[..., 1:] - x[..., :-1]).abs().sum((1, 2, 3))
     return down + right

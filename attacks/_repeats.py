@@ -1,4 +1,4 @@
-"""How often a label stood before in a list of targets: the rank of the candidate that a repeat takes."""
+"""The rank of the candidate that each repeat of a label takes."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Ami(Attack[ScoreVictim]):
             raise ValueError(f"ami: holdout must lie in [0, 1), got {self.holdout}.")
 
     def adapt_prior(self, prior: Prior, victim: ScoreVictim, public: Tensor, ctx: Context) -> Prior:
-        """The decoder of this victim and what the target vectors need; asks about each public image once.
+        """The decoder of this victim; asks about each public image once.
 
         Keys: `decoder.*`, the decoder's state; `residual`, the median of 1 - max p, a scalar; and for
         target_vector="estimated" `vectors`, (num_candidates, K, K) mean predictions.
@@ -140,7 +140,7 @@ class Ami(Attack[ScoreVictim]):
         return torch.eye(classes) * (1 - rest - rest / (classes - 1)) + rest / (classes - 1)
 
     def _estimate(self, scores: Tensor, ctx: Context) -> Tensor:
-        """Mean predictions of public images that the victim finds like each label, (candidates, K, K)."""
+        """Mean predictions of the public images most like each label, (candidates, K, K)."""
         generator = ctx.generator("candidates")
         take = min(self.candidate_images, len(scores))
         ranked = scores.argsort(dim=0, descending=True, stable=True)[: 2 * take].T  # (K, pool)

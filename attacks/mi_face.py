@@ -1,4 +1,4 @@
-"""MI-Face: climb the victim's confidence for a label in pixel space, without a learned prior.
+"""MI-Face: climb the victim's confidence in pixel space, without a learned prior.
 
 From a blank image, gradient descent on c(x) = 1 - p_y(x) + aux(x), each iterate passed through PROCESS
 (clipping, denoising, sharpening); the cheapest visited iterate is the reconstruction. On deep nets it
@@ -30,8 +30,9 @@ class MiFace(Attack[WhiteBoxVictim]):
     """Gradient descent on the pixels, for each target by itself.
 
     The defaults are the paper's. A deep net with many classes hardly moves from them, because the gradient
-    of 1 - p_y carries the factor p_y; the presets therefore take loss="ce", normalize_grad=True, a step of
-    0.01 to 0.05, init="mean" and a few hundred iterations.
+    of 1 - p_y carries the factor p_y. The presets therefore take loss="ce", normalize_grad=True, a step of
+    0.03, init="mean" with a little init_noise, a light blur after each step, mean_weight and some hundred
+    iterations: without blur and pull the images become speckle that only this victim takes for the label.
 
     Stopping, by row: at iterate i where p_y(x_i) >= conf_stop, and where c(x_i) >= max(c(x_{i-1}), ...,
     c(x_{i-patience})), a test that begins once `patience` earlier costs exist. So a constant victim ends at
