@@ -11,7 +11,6 @@ from mibench.data.source import Part
 from mibench.defense import Defense
 from mibench.errors import BlockedError
 from mibench.key import Key
-from mibench.nets.classifier import NetSpec
 from mibench.plugin import Plugin
 from mibench.prior import PriorSpec
 from mibench.registry import source_digest
@@ -256,14 +255,7 @@ class Graph:
 
     def net(self, choice: NetChoice, num_classes: int) -> dict[str, Any]:
         """Architecture and recipe as parameters."""
-        data = self.suite.data
-        spec = NetSpec(
-            name=choice.net,
-            width=choice.width,
-            channels=data.channels,
-            size=data.size,
-            num_classes=num_classes,
-        )
+        spec = choice.spec(self.suite.data, num_classes)
         return {"net": dataclasses.asdict(spec), "recipe": dataclasses.asdict(choice.recipe)}
 
     def add_plugin(

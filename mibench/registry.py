@@ -128,6 +128,13 @@ def loaded_files() -> tuple[Path, ...]:
     return tuple(_file_plugins)
 
 
+def forget_files() -> None:
+    """Forget every plugin that came from a single file, as if none had been loaded."""
+    _file_plugins.clear()
+    for family in _FAMILIES:
+        family.from_files.clear()
+
+
 def source_digest(plugin: type) -> str:
     """SHA-256 of the source file of a class from outside the package; empty for built-in ones.
 

@@ -22,8 +22,18 @@ from mibench.task import Cell, Task
 from mibench.worker import Job, Outcome, find_device
 from mibench.zoo import zoo_file
 
-# rough shares of time, only to start the longest chain of tasks first
-_WEIGHTS = {"prior": 30, "train": 10, "adapt": 10, "invert": 10, "public_net": 8, "judge": 8, "output": 3}
+# rough shares of time, only to start the longest chain of tasks first; judge and measure come before
+# everything, because they are short and bring the first records early
+_WEIGHTS = {
+    "judge": 1000,
+    "measure": 1000,
+    "prior": 30,
+    "train": 10,
+    "adapt": 10,
+    "invert": 10,
+    "public_net": 8,
+    "output": 3,
+}
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,8 @@ class _Run:
         self.plan, self.store, self.device = plan, store, device
         self.on_event, self.results = on_event, results
         self.executor: Executor = Pool(jobs, self.progress) if jobs > 1 else InProcess(self.progress)
-        self.rank = _ranks(plan)
+        # one worker goes through the plan cell by cell, several start with the longest chain
+        self.rank = _ranks(plan) if jobs > 1 else dict.fromkeys(plan.tasks, 0)
         self.present: set[Key] = set()
         self.waiting: dict[Key, Task] = {}
         self.flying: set[Key] = set()
@@ -283,12 +294,13 @@ def _cost_lines(plan: Plan, store: Store) -> list[str]:
 
 
 def _ranks(plan: Plan) -> dict[Key, int]:
-    """For each task the weight of the longest chain of tasks that begins with it."""
+    """For each task its own weight and that of the longest chain of tasks that waits for it."""
     rank = {key: _WEIGHTS.get(task.stage, 1) for key, task in plan.tasks.items()}
     for key in reversed(list(plan.tasks)):  # readers stand after what they read
-        for read in plan.tasks[key].inputs.values():
-            weight = _WEIGHTS.get(plan.tasks[read].stage, 1)
-            rank[read] = max(rank[read], weight + rank[key])
+        if plan.tasks[key].stage != "measure":  # every chain ends in one
+            for read in plan.tasks[key].inputs.values():
+                own = _WEIGHTS.get(plan.tasks[read].stage, 1)
+                rank[read] = max(rank[read], own + rank[key])
     return rank
 
 

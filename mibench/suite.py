@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
+import torch
 from pydantic import ConfigDict
 
 from mibench.attack import Attack
@@ -24,7 +25,7 @@ from mibench.data.synthetic import SynthFacesData
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
 from mibench.metric import Metric
-from mibench.nets import CLASSIFIERS
+from mibench.nets import CLASSIFIERS, NetSpec
 from mibench.noise import derive_seed
 from mibench.plugin import Plugin, build_dataclass
 from mibench.registry import get_attack, get_defense, get_metric
@@ -102,6 +103,24 @@ class NetChoice:
         if not 0 <= self.min_accuracy <= 1:
             raise ValueError(f"min_accuracy must lie in [0, 1], got {self.min_accuracy}.")
 
+    def spec(self, data: DataSpec, num_classes: int) -> NetSpec:
+        """The architecture for the images of some data."""
+        return NetSpec(
+            name=self.net,
+            width=self.width,
+            channels=data.channels,
+            size=data.size,
+            num_classes=num_classes,
+        )
+
+    def check(self, table: str, data: DataSpec, num_classes: int) -> None:
+        """Raise ValueError, with the table, where the architecture cannot take these images."""
+        with torch.device("meta"):  # no memory, no random numbers
+            try:
+                CLASSIFIERS[self.net](self.spec(data, num_classes))
+            except ValueError as error:
+                raise ValueError(f"{table}: {error}") from error
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -176,6 +195,12 @@ class Suite:
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must be >= 0, got {list(self.seeds)}.")
         self._check_targets()
+        for table, people in (("victim", self.data.private), ("judge", self.data.private)):
+            getattr(self, table).check(table, self.data, people)
+        if self.audit is not None:
+            self.audit.check("audit", self.data, self.data.private)
+        if self.public_net is not None:
+            self.public_net.check("public_net", self.data, self.data.defender)
 
     def _check_targets(self) -> None:
         people, targets = self.data.private, self.targets

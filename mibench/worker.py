@@ -123,15 +123,15 @@ def _steady(device: torch.device) -> Iterator[None]:
     Two threads on shared cores wait for each other and were measured 5 times slower than one. On a GPU the
     deterministic algorithms are left off: some operations have none there.
     """
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    threads, mode = torch.get_num_threads(), torch.get_deterministic_debug_mode()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(device.type == "cpu", warn_only=True)
+    # the same switch as torch.use_deterministic_algorithms, which imports the compiler and takes 2 s
+    torch.set_deterministic_debug_mode("warn" if device.type == "cpu" else "default")
     try:
         yield
     finally:
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(strict, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(mode)
 
 
 @contextmanager
