@@ -1,0 +1,134 @@
+"""Where the fakes of the NetGuard family come from: the defender inverts the victim and a public classifier.
+
+Source: Gong et al., IEEE TIFS 2023, equations 5 and 6: latents of a public generator descend on
+realism + z_label_weight * label loss, and of each row the iterate with the least label loss is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mibench.defense import DefenderView
+from mibench.errors import MibenchError
+from mibench.gan import WganPrior
+from mibench.latent import Search, search_latents
+from mibench.nets.classifier import Classifier
+from mibench.plugin import Context
+from mibench.prior import LatentSpace, PriorSpec
+
+from ._decoy import DEVIATIONS as _DEVIATIONS
+from ._decoy import DecoyDefense, FakeLoss, Fakes, Focal, confidence
+
+# what no inversion of the family has from its paper
+DEVIATIONS = (
+    "Realism is the prior's own: minus the score of a Wasserstein critic, for which -log D does not exist.",
+    "Latents stay in the region that the prior's attack searches, and the decoy's loss has the realism term "
+    "that the text leaves out and its next sentence puts in.",
+    *_DEVIATIONS,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowInversion(DecoyDefense):
+    """Fakes by inverting the victim for the protected label and the public classifier for the decoy.
+
+    Args:
+        substitute: the defender's generator where the attack's is unknown or the attack has none.
+        z_steps: gradient steps of the search for fakes, >= 0.
+        z_lr: Adam's learning rate of that search, > 0.
+        z_label_weight: weight of the label loss beside realism, >= 0.
+        label_loss: "ce", equation 5; or "mse_onehot", the mean squared difference of the probabilities and
+            the one-hot label, which the paper's text tells.
+    """
+
+    needs = frozenset({"prior", "public_net"})
+
+    substitute: WganPrior = field(default_factory=WganPrior)
+    z_steps: int = 120
+    z_lr: float = 0.02
+    z_label_weight: float = 100.0
+    label_loss: Literal["ce", "mse_onehot"] = "ce"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.z_label_weight >= 0:
+            raise ValueError(f"{self.name}: z_label_weight must be >= 0, got {self.z_label_weight}.")
+        Search(steps=self.z_steps, lr=self.z_lr)
+
+    def substitute_prior(self) -> PriorSpec:
+        """The field `substitute`; see Defense.substitute_prior."""
+        return self.substitute
+
+    def make_fakes(self, net: Classifier, view: DefenderView, target: int, decoy: int, ctx: Context) -> Fakes:
+        """Inversions of both classifiers; see DecoyDefense.make_fakes.
+
+        Notes `fake_confidence_public`: mean probability of the decoy by the public classifier.
+
+        Raises:
+            MibenchError: the view lacks the prior or the public classifier.
+        """
+        if view.prior_spec is None or view.public_net is None:
+            missing = "prior" if view.prior_spec is None else "classifier of public people"
+            raise MibenchError(f"defense '{self.name}': there is no {missing}. Put it into the view.")
+        space = view.prior_spec.load(dict(view.prior), view.private_train.shape, ctx)
+        judge = view.public_net.to(ctx.device)
+        # own seeds, since label 3 of the public classifier is another person than label 3 of the victim
+        private, _ = self.invert(net, space, target, ctx.child("private fakes"))
+        public, _ = self.invert(judge, space, decoy, ctx.child(f"public fakes for {target}"))
+        ctx.note("fake_confidence_public", confidence(judge, public, decoy))
+        return Fakes(private, public)
+
+    def invert(self, net: Classifier, space: LatentSpace, label: int, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Fakes (num_fakes, C, H, W) of a frozen net's label, and their label losses (num_fakes,)."""
+        search = Search(steps=self.z_steps, lr=self.z_lr)
+        noise = ctx.noise(torch.full((self.num_fakes,), label))
+
+        def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
+            images = space.decode(latents)
+            loss = self.label_losses(net(images), label)
+            return space.realism(images) + self.z_label_weight * loss, loss
+
+        images, losses = [], []
+        for rows in torch.arange(self.num_fakes).split(ctx.max_batch):
+            start = space.start(noise[rows])
+            latents, loss = search_latents(start, objective, search, ctx, project=space.project)
+            with torch.no_grad():
+                images.append(space.decode(latents))
+            losses.append(loss)
+        return torch.cat(images), torch.cat(losses)
+
+    def label_losses(self, logits: Tensor, label: int) -> Tensor:
+        """Loss (N,) of logits (N, K) that falls as they speak for `label`."""
+        wanted = torch.full((len(logits),), label, device=logits.device)
+        if self.label_loss == "ce":
+            return F.cross_entropy(logits, wanted, reduction="none")
+        return (logits.softmax(1) - F.one_hot(wanted, logits.shape[1])).square().mean(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FocalInversion(ShadowInversion):
+    """ShadowInversion with the focal losses of GAN-D and GAN-ID.
+
+    Args:
+        focal: "focal_literal", equation 7 as printed, which pulls q to exp(-1 / gamma) from both sides; or
+            "focal_detached", which takes q^gamma for a constant weight, as the text tells it.
+        gamma: focusing exponent, >= 0; 0 is the cross-entropy version.
+    """
+
+    focal: Focal = "focal_literal"
+    gamma: float = 2.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.gamma >= 0:
+            raise ValueError(f"{self.name}: gamma must be >= 0, got {self.gamma}.")
+
+    @property
+    def weighting(self) -> tuple[FakeLoss, float]:
+        """See DecoyDefense.weighting."""
+        return self.focal, self.gamma
