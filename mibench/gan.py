@@ -45,6 +45,7 @@ class WganPrior(PriorSpec):
     """
 
     kind: ClassVar[str] = "wgan_gp"
+    search_fields: ClassVar[frozenset[str]] = frozenset({"clamp"})
     latent_dim: int = 100
     width: int = 64
     critic_width: int = 64
@@ -160,6 +161,7 @@ class StylePrior(PriorSpec):
     """
 
     kind: ClassVar[str] = "style"
+    search_fields: ClassVar[frozenset[str]] = frozenset({"p_samples", "kappa"})
     latent_dim: int = 128
     w_dim: int = 128
     mapping_layers: int = 2

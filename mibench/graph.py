@@ -93,7 +93,7 @@ class Graph:
             spec.kind,
             version=spec.version,
             source=source_digest(type(spec)),
-            params={"spec": dataclasses.asdict(spec), "half": half},
+            params={"spec": spec.training_params(), "half": half},
             inputs={"public": self.data(half)},
             seed=seed,
             # the defender's networks must not start from the attacker's weights

@@ -6,9 +6,10 @@ defense that knows the attack's prior (NetGuard, GAN-D) trains the same spec on 
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from pydantic import ConfigDict
 from torch import Tensor
@@ -44,11 +45,21 @@ class LatentSpace(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PriorSpec(ABC):
-    """Architecture and training of a generative prior; subclasses add fields and two methods."""
+    """Architecture and training of a generative prior; subclasses add fields and two methods.
+
+    `search_fields` names the fields that only a search in the trained prior reads: they do not change what
+    is trained, so they are no part of its key.
+    """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    search_fields: ClassVar[frozenset[str]] = frozenset()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def training_params(self) -> dict[str, Any]:
+        """The fields that decide what is trained, as JSON values."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if name not in self.search_fields}
 
     @abstractmethod
     def fit(self, public: Tensor, ctx: Context) -> Prior:
