@@ -1,0 +1,254 @@
+"""Adversarial noise on the released vector, against an inversion network of the defender's own.
+
+The defender trains a network that draws an image from the victim's prediction, as a black-box attacker
+would, and then moves every released vector in the direction that makes this network err most, without
+changing the predicted label. It hopes that the attacker's network errs likewise. Who holds the weights
+reads the prediction before it is moved, and is not hindered at all.
+
+Source: Wen, Yiu and Hui, IEEE CSR 2021, "Defending against model inversion attack by adversarial examples".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mibench.defense import DefenderView, Defense, Released, State
+from mibench.nets.classifier import Classifier, NetSpec, as_channels_last
+from mibench.nets.inversion_net import InversionNet, prepare_prediction
+from mibench.nets.seeding import seeded
+from mibench.plugin import Card, Context, Stopwatch
+from mibench.training import autocast, check_finite
+from mibench.victim import freeze
+
+Decode = Callable[[Tensor], Tensor]
+_BETAS = (0.5, 0.999)  # Adam of the inversion network; the authors of AMI and its ports
+_MARGIN = 1e-3  # lead of the label over the next one, where the noise had taken it; our choice
+_LARGEST = 1 - 1e-6  # released probabilities stay below 1, as the TIFS comparison of 2023 asks
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdMi(Defense):
+    """Sign-gradient ascent of the defender's reconstruction error, on the logits or on the simplex.
+
+    Args:
+        steps: gradient steps for each query, >= 0; 0 switches the defense off.
+        step_size: change of each logit (or probability) in one step, > 0.
+        budget: largest L1 norm of the change of a vector, >= 0; None sets no limit.
+        space: "logits" moves those; "simplex" moves probabilities and projects them back, which wants a
+            much smaller step_size.
+        truncation: largest entries of a prediction that the inversion network sees, >= 0; 0 keeps all.
+        width: channels of the inversion network's last hidden map, >= 1.
+        epochs: passes over the defender's public images, >= 1.
+        batch: images in a step, >= 1.
+        lr: learning rate of Adam (AMSGrad), > 0.
+    """
+
+    name = "ad_mi"
+    aliases = ("admi",)
+    acts = "output"
+    starts_from = "trained"
+    card = Card(
+        title="Defending against model inversion attack by adversarial examples",
+        paper="IEEE CSR 2021",
+        year=2021,
+        deviations=(
+            "The label keeps its lead by an added amount; a factor of 1.01 fails on negative logits.",
+            "The gradient passes through the log-probabilities, so sure predictions are moved too.",
+        ),
+    )
+
+    steps: int = 10
+    step_size: float = 0.5
+    budget: float | None = None
+    space: Literal["logits", "simplex"] = "logits"
+    truncation: int = 0
+    width: int = 128
+    epochs: int = 100
+    batch: int = 128
+    lr: float = 2e-4
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "truncation"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"ad_mi: {name} must be >= 0, got {getattr(self, name)}.")
+        for name in ("width", "epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"ad_mi: {name} must be >= 1, got {getattr(self, name)}.")
+        for name in ("step_size", "lr"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"ad_mi: {name} must be > 0, got {getattr(self, name)}.")
+        if self.budget is not None and not self.budget >= 0:
+            raise ValueError(f"ad_mi: budget must be >= 0, got {self.budget}.")
+
+    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
+        """The trained net as it is: this defense changes what is released, nothing else."""
+        freeze(net)
+        return net
+
+    def learn_output(self, net: Classifier, view: DefenderView, ctx: Context) -> State:
+        """Weights of the inversion network, trained on the defender's public images; see Defense.
+
+        Notes on the record: `ad_mi_error`, its last mean squared pixel error.
+
+        Raises:
+            TrainingError: the training diverged.
+        """
+        if self.steps == 0:
+            return {}
+        images = view.public.images
+        with torch.no_grad():
+            log_p = torch.cat([net(x.to(ctx.device)).log_softmax(1) for x in images.split(ctx.max_batch)])
+        decoder = self._fit(self._build(net.spec, ctx), self._prepare(log_p), images.to(ctx.device), ctx)
+        return {key: value.cpu() for key, value in decoder.state_dict().items()}
+
+    def protect(self, net: Classifier, state: State, ctx: Context) -> nn.Module:
+        """The net with moved release; gradients pass as if the move were a constant; see Defense."""
+        if self.steps == 0:
+            return Released(net)
+        decoder = self._build(net.spec, ctx)
+        decoder.load_state_dict(dict(state))
+        freeze(decoder)
+        return _Moved(net, decoder, self)
+
+    def decode(self, decoder: nn.Module, log_p: Tensor) -> Tensor:
+        """Images that the inversion network draws from log-probabilities (N, K)."""
+        images: Tensor = decoder(self._prepare(log_p))
+        return images
+
+    def move(self, logits: Tensor, images: Tensor, decode: Decode) -> Tensor:
+        """Logits (N, K), float32, whose softmax is released; no gradient.
+
+        Args:
+            logits: (N, K), of the victim.
+            images: the query, as `decode` draws it.
+            decode: log-probabilities (N, K) -> images; differentiable, each row by itself.
+        """
+        if self.space == "logits":
+            return self.move_logits(logits, images, decode)
+        scores = self.move_simplex(logits.softmax(1), images, decode)
+        return scores.clamp_min(torch.finfo(scores.dtype).tiny).log()
+
+    def move_logits(self, logits: Tensor, images: Tensor, decode: Decode) -> Tensor:
+        """Logits after `steps` sign-gradient steps away from the image, the label's lead repaired."""
+        start, moved = logits.detach(), logits.detach()
+        for _ in range(self.steps):
+            slope = _slope(lambda u: decode(u.log_softmax(1)), moved, images)
+            moved = moved + self.step_size * slope.sign()
+        lack = _lack(moved, start)
+        return self._within(moved.scatter_add(1, start.argmax(1, keepdim=True), lack), start)
+
+    def move_simplex(self, scores: Tensor, images: Tensor, decode: Decode) -> Tensor:
+        """Probabilities after `steps` projected sign-gradient steps, the label's lead repaired."""
+        start, moved = scores.detach(), scores.detach()
+        tiny = torch.finfo(scores.dtype).tiny
+        for _ in range(self.steps):
+            slope = _slope(lambda s: decode(s.clamp_min(tiny).log()), moved, images)
+            moved = project_simplex(moved + self.step_size * slope.sign())
+        lack = _lack(moved, start)
+        moved = moved.scatter_add(1, start.argmax(1, keepdim=True), lack) / (1 + lack)
+        return self._within(moved, start)
+
+    def _within(self, moved: Tensor, start: Tensor) -> Tensor:
+        """The vectors drawn back to `start` where they left the L1 budget.
+
+        The repaired vector and the start have one label, and so has all that lies between them: the set of
+        vectors with a given largest entry is convex. So no second repair is needed.
+        """
+        if self.budget is None:
+            return moved
+        noise = moved - start
+        length = noise.abs().sum(1, keepdim=True)
+        return start + noise * (self.budget / length.clamp_min(1e-12)).clamp(max=1)
+
+    def _prepare(self, log_p: Tensor) -> Tensor:
+        classes = log_p.shape[1]
+        return prepare_prediction(log_p, min(self.truncation or classes, classes))
+
+    def _build(self, spec: NetSpec, ctx: Context) -> InversionNet:
+        with seeded(ctx.generator("decoder")):
+            decoder = InversionNet(
+                num_classes=spec.num_classes, width=self.width, size=spec.size, channels=spec.channels
+            )
+        as_channels_last(decoder)
+        return decoder.to(ctx.device)
+
+    def _fit(self, decoder: InversionNet, prepared: Tensor, images: Tensor, ctx: Context) -> InversionNet:
+        """The inversion network, trained with the mean squared pixel error."""
+        generator = ctx.generator("batches")
+        optimizer = torch.optim.Adam(decoder.parameters(), lr=self.lr, betas=_BETAS, amsgrad=True)
+        watch = Stopwatch()
+        decoder.train()
+        for epoch in range(self.epochs):
+            order = torch.randperm(len(images), generator=generator).to(images.device)
+            total = 0.0
+            for rows in order.split(self.batch):
+                optimizer.zero_grad(set_to_none=True)
+                with autocast(ctx.device):
+                    loss = F.mse_loss(decoder(prepared[rows]).float(), images[rows])
+                loss.backward()
+                optimizer.step()
+                total += float(loss.detach()) * len(rows) / len(images)
+            check_finite(total, epoch, "ad_mi: inversion network")
+            if watch.is_due():
+                ctx.report(epoch + 1, self.epochs, loss=total)
+        ctx.note("ad_mi_error", total)
+        return decoder
+
+
+class _Moved(nn.Module):
+    """The victim with moved release."""
+
+    def __init__(self, net: Classifier, decoder: InversionNet, how: AdMi) -> None:
+        super().__init__()
+        self.net = net
+        self.decoder = decoder
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Probabilities (N, K) of images x (N, C, H, W); the gradient is that of the plain softmax."""
+        logits = self.net(x)
+        moved = self.how.move(logits.detach(), x.detach(), lambda log_p: self.how.decode(self.decoder, log_p))
+        released: Tensor = (logits + (moved - logits).detach()).softmax(1)
+        return released + (_below_one(released) - released).detach()
+
+
+def project_simplex(points: Tensor) -> Tensor:
+    """The points of the probability simplex that are nearest to points (N, K), Euclidean.
+
+    Source: Held, Wolfe and Crowder, Math. Programming 6 (1974); sorted form in Duchi et al., ICML 2008.
+    """
+    ordered = points.sort(dim=1, descending=True).values
+    ranks = torch.arange(1, points.shape[1] + 1, device=points.device)
+    excess = (ordered.cumsum(1) - 1) / ranks
+    kept = (ordered > excess).sum(1, keepdim=True)
+    return (points - excess.gather(1, kept - 1)).clamp_min(0)
+
+
+def _slope(decode: Decode, at: Tensor, images: Tensor) -> Tensor:
+    """Gradient (N, K) of each row's squared reconstruction error at vectors (N, K)."""
+    with torch.enable_grad():  # those who ask for scores do so without gradients
+        vectors = at.detach().requires_grad_(True)
+        error = (decode(vectors) - images).square().sum()
+    slope: Tensor = torch.autograd.grad(error, vectors)[0]
+    return slope
+
+
+def _lack(moved: Tensor, start: Tensor) -> Tensor:
+    """What the start's label needs to lead by _MARGIN again, (N, 1); 0 in rows that did not move."""
+    label = start.argmax(1, keepdim=True)
+    lead = moved.gather(1, label) - moved.scatter(1, label, -torch.inf).amax(1, keepdim=True)
+    has_moved = (moved != start).any(1, keepdim=True)
+    return torch.where(has_moved & (lead < _MARGIN), _MARGIN - lead, torch.zeros_like(lead))
+
+
+def _below_one(scores: Tensor) -> Tensor:
+    """Probabilities (N, K) of at most _LARGEST; what is cut off goes to the other classes in equal parts."""
+    cut = scores.clamp(max=_LARGEST)
+    missing = (scores - cut).sum(1, keepdim=True) / (scores.shape[1] - 1)
+    return torch.where(scores > _LARGEST, cut, cut + missing)
