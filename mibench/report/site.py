@@ -1,0 +1,204 @@
+"""The pages of a run: `index.html` and one page a cell; they open from disk and load nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from mibench.record import Record
+from mibench.report.atomic import write_text
+from mibench.report.caption import judge_facts, spans
+from mibench.report.cell_page import cell_values, estimate_text
+from mibench.report.escape import plain
+from mibench.report.frame import (
+    Json,
+    cells_frame,
+    estimates_frame,
+    flags,
+    latest,
+    may_show_images,
+    metric_infos,
+    part,
+    reason,
+)
+from mibench.report.places import FigureFile, attack_label, defense_label, grid_files, plot_files, scenes_of
+from mibench.report.table import comparison
+from mibench.report.table_html import render
+
+
+def write_pages(records: Iterable[Json | Record], results_dir: Path) -> list[Path]:
+    """Write `index.html` and `cells/<cell>/index.html` below results_dir; returns the files.
+
+    Tables and figures are linked as far as their files are there. Raises RecordError for no record, and for
+    records that cannot stand in one table.
+    """
+    kept = latest(records)
+    paths = [write_text(results_dir / "index.html", render("index.html.j2", **_index(kept, results_dir)))]
+    siblings = _siblings(kept)
+    for record in kept:
+        folder = results_dir / "cells" / str(record["cell"])
+        values = cell_values(record, folder, siblings[_sibling_key(record)])
+        paths.append(write_text(folder / "index.html", render("cell.html.j2", **values)))
+    return paths
+
+
+def cell_address(cell: str, anchor: str = "") -> str:
+    """The address of a cell's page as seen from the index."""
+    return f"cells/{cell}/index.html" + (f"#{anchor}" if anchor else "")
+
+
+def _sibling_key(record: Json) -> tuple[str, str]:
+    """Cells of one attack of one suite are each other's neighbors."""
+    return str(record.get("suite")), attack_label(record)
+
+
+def _siblings(records: Sequence[Json]) -> dict[tuple[str, str], list[Json]]:
+    """The records of every attack."""
+    groups: dict[tuple[str, str], list[Json]] = {}
+    for record in records:
+        groups.setdefault(_sibling_key(record), []).append(record)
+    return groups
+
+
+def _index(records: Sequence[Json], results_dir: Path) -> dict[str, Any]:
+    """What the index shows."""
+    cells = cells_frame(records)
+    lines = _lines(records, cells)
+    scenes = scenes_of(records)
+    hidden = sorted({plain(part(r, "data").get("kind")) for r in records if not may_show_images(r)})
+    return {
+        "title": ", ".join(cells["suite"].drop_duplicates()),
+        "facts": _facts(cells, records),
+        "warnings": _warnings(cells),
+        "table": Markup(comparison(records).to_html(cell_address)),  # escaped by its own template
+        "downloads": _downloads(results_dir),
+        "figures": _figures(results_dir, [(s.name, f) for s in scenes for f in plot_files(s).values()]),
+        "grids": _figures(results_dir, [(s.name, f) for s in scenes for f in grid_files(s).values()]),
+        "withheld": ", ".join(hidden),
+        "controls": _controls(records),
+        "flags": _flags(records, lines),
+        "failures": [line for line in lines if line["status"] != "ok"],
+        "attacks": _methods(records, "attack", "access"),
+        "defenses": _methods(records, "defense", "acts"),
+        "metrics": list(metric_infos(records).values()),
+        "cells": lines,
+    }
+
+
+def _facts(cells: pd.DataFrame, records: Sequence[Json]) -> list[tuple[str, str]]:
+    """The run in a few pairs of words and numbers."""
+    status = cells["status"].value_counts()
+    words = {"ok": "measured", "failed": "failed", "blocked": "blocked"}
+    outcome = [f"{status[name]} {word}" for name, word in words.items() if name in status]
+    seeds = sorted(cells["seed"].unique())
+    made_with = {
+        name: ", ".join(sorted({plain(part(r, "provenance").get(name, "?"), 40) for r in records}))
+        for name in ("mibench", "torch", "device")
+    }
+    return [
+        ("Cells", ", ".join(outcome)),
+        ("Data", "; ".join(cells["data"].drop_duplicates())),
+        ("Victim", ", ".join(cells["victim_net"].drop_duplicates())),
+        ("Judge on real images", spans(cells["judge_accuracy"] * 100, "{:.1f}", " %") or "n/a"),
+        ("Chance level", spans(cells["chance"] * 100, "{:.1f}", " %") or "n/a"),
+        ("Seeds", ", ".join(map(str, seeds)) if len(seeds) < 6 else f"{len(seeds)} seeds"),
+        ("Software", f"mibench {made_with['mibench']}, torch {made_with['torch']}"),
+        ("Device", made_with["device"]),
+    ]
+
+
+def _warnings(cells: pd.DataFrame) -> list[str]:
+    """What a reader must know before the first number."""
+    found: list[str] = []
+    if (cells["judge_accuracy"] < cells["judge_gate"]).any():
+        found += judge_facts(cells)
+    num_failed = int((cells["status"] == "failed").sum())
+    if num_failed:
+        found.append(f"{num_failed} of {len(cells)} cells failed; their reasons are under Failed cells.")
+    return found
+
+
+def _lines(records: Sequence[Json], cells: pd.DataFrame) -> list[dict[str, Any]]:
+    """Every cell with its address, outcome and all its numbers as text."""
+    infos = metric_infos(records)
+    seeds, scenes = cells["seed"].nunique() > 1, cells["scene"].nunique() > 1
+    lines = []
+    for record, scene in zip(records, cells["scene"]):
+        view = str(record.get("view"))
+        detail = [f"seed {record.get('seed')}"] * seeds + [scene] * scenes
+        estimates = part(record, "estimates")
+        lines.append({
+            "attack": attack_label(record),
+            "defense": defense_label(record),
+            "detail": ", ".join(([view] if view == "deployed" else []) + detail),
+            "href": cell_address(str(record["cell"])),
+            "status": str(record.get("status")),
+            "reason": reason(record),
+            "numbers": [estimate_text(estimates.get(name), info)[0] for name, info in infos.items()],
+        })  # fmt: skip
+    return lines
+
+
+def _downloads(results_dir: Path) -> list[dict[str, str]]:
+    """The table files that are there."""
+    names = ("comparison.csv", "comparison_long.csv", "comparison.md", "comparison.tex", "cells.csv")
+    there = [name for name in names if (results_dir / "tables" / name).is_file()]
+    return [{"name": name, "href": f"tables/{name}"} for name in there] + [
+        {"name": "records.jsonl", "href": "records.jsonl"}
+    ] * (results_dir / "records.jsonl").is_file()
+
+
+def _figures(results_dir: Path, files: Iterable[tuple[str, FigureFile]]) -> list[dict[str, str]]:
+    """The figures that are there."""
+    return [
+        {"heading": file.heading, "alt": file.alt, "scene": scene,
+         "png": f"figures/{file.stem}.png", "pdf": f"figures/{file.stem}.pdf"}
+        for scene, file in files
+        if (results_dir / "figures" / f"{file.stem}.png").is_file()
+    ]  # fmt: skip
+
+
+def _controls(records: Sequence[Json]) -> list[dict[str, str]]:
+    """Every negative control: what it is and what it reaches."""
+    accuracy = estimates_frame(records, ["aa"]).set_index("record")["value"]
+    found: dict[str, dict[str, Any]] = {}
+    for index, record in enumerate(records):
+        attack = part(record, "attack")
+        if attack.get("control"):
+            label = attack_label(record)
+            control = found.setdefault(
+                label, {"label": label, "title": plain(attack.get("title")), "values": []}
+            )
+            if index in accuracy.index:
+                control["values"].append(100 * accuracy[index])
+    return [{**control, "reached": spans(control["values"], "{:.1f}", " %")} for control in found.values()]
+
+
+def _flags(records: Sequence[Json], lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Every flag with its cells."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for record, line in zip(records, lines):
+        for text in flags(record):
+            found.setdefault(text, []).append(line)
+    return [{"text": text, "cells": cells} for text, cells in found.items()]
+
+
+def _methods(records: Sequence[Json], kind: str, how: str) -> list[dict[str, str]]:
+    """Every attack or defense: label, where it comes from, how it acts, its settings."""
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        plugin = part(record, kind)
+        label = plain(plugin.get("label", "?"), 40)
+        year = f", {plugin['year']}" if plugin.get("year") else ""
+        settings = [f"{name}={value}" for name, value in part(plugin, "params").items()]
+        found.setdefault(label, {
+            "label": label,
+            "source": f"{plain(plugin.get('title', ''))}{year}",
+            "how": plain(plugin.get(how, "")) + (", control" if plugin.get("control") else ""),
+            "params": plain(", ".join(settings)),
+        })  # fmt: skip
+    return list(found.values())

@@ -1,0 +1,86 @@
+"""Writes what a run's records say: tables, figures, pages. Each function returns the files it wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mibench.record import Record, read_records
+from mibench.report.atomic import write_text
+from mibench.report.frame import Json, defense_acts, latest, long_frame
+from mibench.report.places import grid_files, plot_files, scenes_of
+
+
+def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
+    """The comparison as CSV (wide and tidy), Markdown, LaTeX and HTML, and every metric of every cell."""
+    from markupsafe import Markup
+
+    from mibench.report.table import comparison
+    from mibench.report.table_csv import frame_csv
+    from mibench.report.table_html import render
+
+    table = comparison(records)
+    texts = {
+        "comparison.csv": table.to_csv(),
+        "comparison_long.csv": table.to_csv("long"),
+        "comparison.md": table.to_markdown(),
+        "comparison.tex": table.to_latex(),
+        "comparison.html": render("table_page.html.j2", table=Markup(table.to_html())),
+        "cells.csv": frame_csv(long_frame(records)),
+    }
+    return [write_text(out_dir / name, text) for name, text in texts.items()]
+
+
+def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
+    """`figures/`: aa, fid and tradeoff as PNG and PDF; for several scenes each with the scene's name."""
+    from mibench.report import plot
+    from mibench.report.look import colors, save
+
+    palette = colors(defense_acts(latest(records)))
+    paths = []
+    for scene in scenes_of(records):
+        table, chance = plot.plotted(scene.records), plot.chance_level(scene.records)
+        figures = {
+            "tradeoff": plot.tradeoff(table, palette, chance=chance, title=scene.name),
+            "aa": plot.bars(table, "aa", palette, chance=chance, title=scene.name),
+            "fid": plot.bars(table, "fid", palette, title=scene.name),
+        }
+        for name, file in plot_files(scene).items():
+            figure = figures[name]
+            if figure is not None:
+                paths += save(figure, results_dir / "figures" / file.stem)
+    return paths
+
+
+def write_grids(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
+    """`figures/grid-<attack>`: reconstructions as PNG and PDF; nothing where images may not be shown."""
+    from mibench.report.grid import attack_grid
+    from mibench.report.look import save
+
+    paths = []
+    for scene in scenes_of(records):
+        for attack, file in grid_files(scene).items():
+            figure = attack_grid(scene.records, results_dir, attack)
+            if figure is not None:
+                paths += save(figure, results_dir / "figures" / file.stem)
+    return paths
+
+
+def write_site(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
+    """`index.html` and `cells/<cell>/index.html`, with the tables and figures that are already there."""
+    from mibench.report.site import write_pages
+
+    return write_pages(records, results_dir)
+
+
+def write_all(results_dir: Path) -> list[Path]:
+    """Everything that can be made from results_dir/records.jsonl.
+
+    Raises:
+        RecordError: the records cannot be read, or there are none.
+    """
+    records = read_records(results_dir / "records.jsonl")
+    paths = write_tables(records, results_dir / "tables")
+    paths += write_plots(records, results_dir)
+    paths += write_grids(records, results_dir)
+    return paths + write_site(records, results_dir)
