@@ -149,23 +149,25 @@ class Graph:
             title=f"public net {choice.net}",
         )
 
-    def train(self, defense: Defense, extra: Extra, protects: tuple[int, ...], seed: int) -> Key:
-        """The protected model; defenses that change nothing in the training share the undefended one."""
-        net = self.net(self.suite.victim, self.suite.data.private)
-        private = self.data("private")
-        base = self.add(
+    def baseline(self, seed: int) -> Key:
+        """The undefended victim."""
+        return self.add(
             "train",
             BASELINE,
-            params={"defense": {}, **net},
-            inputs={"private": private},
+            params={"defense": {}, **self.net(self.suite.victim, self.suite.data.private)},
+            inputs={"private": self.data("private")},
             seed=seed,
             title="train undefended",
         )
+
+    def train(self, defense: Defense, extra: Extra, protects: tuple[int, ...], seed: int) -> Key:
+        """The protected model; defenses that change nothing in the training share the undefended one."""
         if not (overrides(defense, "train", Defense) or overrides(defense, "prepare", Defense)):
-            return base
-        inputs = {"private": private, "defender": self.data("defender"), **extra.inputs}
+            return self.baseline(seed)
+        inputs = {"private": self.data("private"), "defender": self.data("defender"), **extra.inputs}
         if defense.starts_from == "trained":
-            inputs["base"] = base
+            inputs["base"] = self.baseline(seed)
+        net = self.net(self.suite.victim, self.suite.data.private)
         return self.add_plugin(
             "train",
             defense,

@@ -1,0 +1,335 @@
+"""Whole runs of toy suites: hits, resuming, failures, corruption, workers."""
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mibench.errors import StoreError
+from mibench.plan import Plan, build_plan
+from mibench.record import Record, read_records
+from mibench.runner import CellDone, Event, TaskDone, TaskFailed, TaskProgress, TaskStarted, run
+from mibench.store import Store
+from mibench.suite import Suite
+
+MakeSuite = Callable[..., Suite]
+ALL_DEFENSES: dict[str, Any] = {"none": {}, "toy_short": {}, "toy_rounded": {}, "toy_decoy": {}}
+
+
+class Watch:
+    """Keeps the events of a run."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def ran(self) -> list[str]:
+        """Titles of the tasks that ran, in order."""
+        return [e.task.title for e in self.events if isinstance(e, TaskDone) and e.how == "ran"]
+
+    def stages(self) -> Counter[str]:
+        """How many tasks of each stage ran."""
+        return Counter(e.task.stage for e in self.events if isinstance(e, TaskDone) and e.how == "ran")
+
+    def hits(self) -> int:
+        """How many tasks were there before."""
+        return sum(isinstance(e, TaskDone) and e.how == "hit" for e in self.events)
+
+
+def walk(plan: Plan, folder: Path, **options: Any) -> tuple[list[Record], Watch]:
+    """Run a plan with its store and records in a folder."""
+    watch = Watch()
+    return run(plan, Store(folder / "store"), on_event=watch, results=folder, **options), watch
+
+
+def forget(folder: Path, plan: Plan, *stages: str) -> None:
+    """Delete the artifacts of some stages."""
+    store = Store(folder / "store")
+    for key, task in plan.tasks.items():
+        if task.stage in stages:
+            shutil.rmtree(store.folder(key))
+
+
+def test_every_kind_of_plugin_gives_a_record(make_suite: MakeSuite, tmp_path: Path) -> None:
+    targets = {"protected": 2, "bystanders": 1, "attacked": 3, "images": 2}
+    suite = make_suite(
+        attacks={"toy_scores": {}, "toy_gradient": {}, "mean_face": {}},
+        defenses=ALL_DEFENSES,
+        white_box=["stripped", "deployed"],
+        targets=targets,
+        audit={"net": "mlp", "width": 4, "recipe": {"epochs": 1}},
+    )
+    plan = build_plan(suite)
+    records, watch = walk(plan, tmp_path)
+    assert [r.cell for r in records] == [cell.id for cell in plan.cells]
+    assert records == read_records(tmp_path / "records.jsonl")
+    by_place = {(r.attack["label"], r.defense["label"], r.view): r for r in records}
+    blocked = {place for place, record in by_place.items() if record.status == "blocked"}
+    assert blocked == {("toy_scores", "toy_decoy", "black-box"), ("mean_face", "toy_decoy", "black-box")}
+    assert all(r.status == "ok" for place, r in by_place.items() if place not in blocked)
+    undefended = by_place["toy_gradient", "none", "stripped"]
+    assert by_place["toy_gradient", "toy_rounded", "stripped"].estimates["aa"] == undefended.estimates["aa"]
+    decoy = by_place["toy_gradient", "toy_decoy", "stripped"]
+    assert len(decoy.keys["models"]) == 2
+    assert len(decoy.notes["decoy"]) == 2
+    assert len([e for e in watch.events if isinstance(e, CellDone)]) == len(plan.cells)
+
+
+def test_record_says_what_was_done(make_suite: MakeSuite, tmp_path: Path) -> None:
+    suite = make_suite(
+        attacks={"mine": {"plugin": "mean_face"}, "toy_scores": {"tries": 3}}, defenses={"toy_short": {}}
+    )
+    plan = build_plan(suite)
+    _, record = walk(plan, tmp_path)[0]
+    assert record.attack["label"] == "toy_scores"
+    assert record.attack["params"] == {"tries": 3}
+    assert record.attack["access"] == "score"
+    assert record.defense["acts"] == "training"
+    assert record.notes == {"toy_epochs": 1, "toy_tries": 3}
+    assert record.queries == {"forward_per_image": 3.0, "gradient_per_image": 0.0, "prior_forward": 8}
+    assert record.chance == pytest.approx(1 / 3)
+    assert record.data["num_classes"] == 3
+    assert record.provenance["threads"] == 1
+    assert record.flags == ()
+    assert record.keys["measure"] == plan.cells[1].measure
+    costs = [json.loads(line) for line in (tmp_path / "costs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {line["key"] for line in costs} == set(plan.tasks)
+    assert all(line["wall_s"] >= 0 and line["peak_mib"] > 0 for line in costs)
+
+
+def test_judge_below_the_gate_is_flagged(make_suite: MakeSuite, tmp_path: Path) -> None:
+    judge = {"net": "mlp", "width": 2, "min_accuracy": 1.0, "recipe": {"epochs": 1, "lr": 1e-6}}
+    (record,), _ = walk(build_plan(make_suite(judge=judge)), tmp_path)
+    assert record.judge["accuracy"] < 1
+    assert record.flags == ("judge_below_gate", "judge_has_the_victims_architecture")
+
+
+def test_second_run_is_all_hits_and_repeats_the_bytes(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite(defenses={"none": {}, "toy_short": {}}))
+    first, watch = walk(plan, tmp_path)
+    assert len(watch.ran()) == len(plan.tasks)
+    text = (tmp_path / "records.jsonl").read_bytes()
+    second, again = walk(plan, tmp_path)
+    assert again.ran() == []
+    assert again.hits() == len(plan.tasks)
+    assert second == first
+    assert (tmp_path / "records.jsonl").read_bytes() == text
+
+
+def test_another_store_gives_the_same_bytes(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(
+        make_suite(attacks={"toy_gradient": {}, "toy_scores": {}}, defenses={"toy_rounded": {}})
+    )
+    for name in ("one", "other"):
+        walk(plan, tmp_path / name)
+    one, other = ((tmp_path / name / "records.jsonl").read_bytes() for name in ("one", "other"))
+    assert one == other
+
+
+def test_chunk_size_changes_no_label(make_suite: MakeSuite, tmp_path: Path) -> None:
+    for batch in (1, 256):
+        walk(build_plan(make_suite(limits={"max_batch": batch})), tmp_path / str(batch))
+    one, other = (read_records(tmp_path / name / "records.jsonl")[0].estimates for name in ("1", "256"))
+    assert one == other
+
+
+def test_one_more_defense_costs_only_its_cells(make_suite: MakeSuite, tmp_path: Path) -> None:
+    walk(build_plan(make_suite()), tmp_path)
+    _, watch = walk(build_plan(make_suite(defenses={"none": {}, "toy_short": {}})), tmp_path)
+    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+    _, watch = walk(build_plan(make_suite(defenses={"none": {}, "toy_short": {"epochs": 2}})), tmp_path)
+    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+
+
+def test_one_more_metric_costs_only_measuring(make_suite: MakeSuite, tmp_path: Path) -> None:
+    walk(build_plan(make_suite()), tmp_path)
+    _, watch = walk(build_plan(make_suite(metrics=["mc_all", "aa", "aa5"])), tmp_path)
+    assert watch.stages() == {"measure": 1}
+
+
+def test_changed_plugin_file_runs_again(
+    make_suite: MakeSuite, toys: Callable[[str], Path], tmp_path: Path
+) -> None:
+    from mibench.registry import forget_files, load_plugin_file
+
+    text = toys("toy_short").read_text(encoding="utf-8")
+    forget_files()
+    mine = tmp_path / "toy_mine.py"
+    mine.write_text(text.replace("toy_short", "toy_mine"), encoding="utf-8")
+    plugin = load_plugin_file(mine)
+    suite = make_suite()
+    walk(build_plan(suite.with_plugins(plugin())), tmp_path)
+    mine.write_text(mine.read_text(encoding="utf-8") + "# another comment\n", encoding="utf-8")
+    plugin = load_plugin_file(mine)
+    _, watch = walk(build_plan(suite.with_plugins(plugin())), tmp_path)
+    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+
+
+def test_missing_intermediate_is_made_only_where_it_is_needed(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite(defenses={"none": {}, "toy_short": {}}))
+    walk(plan, tmp_path)
+    text = (tmp_path / "records.jsonl").read_bytes()
+    forget(tmp_path, plan, "train", "adapt")
+    assert walk(plan, tmp_path)[1].ran() == []
+    forget(tmp_path, plan, "measure")
+    _, watch = walk(plan, tmp_path)
+    assert watch.stages() == {"train": 2, "measure": 2}
+    assert (tmp_path / "records.jsonl").read_bytes() == text
+
+
+def test_missing_leaf_is_made_again(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite())
+    walk(plan, tmp_path)
+    text = (tmp_path / "records.jsonl").read_bytes()
+    forget(tmp_path, plan, "measure")
+    assert walk(plan, tmp_path)[1].stages() == {"measure": 1}
+    assert (tmp_path / "records.jsonl").read_bytes() == text
+
+
+def test_corrupt_artifacts_are_made_again_with_a_warning(
+    make_suite: MakeSuite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = build_plan(make_suite())
+    walk(plan, tmp_path)
+    text = (tmp_path / "records.jsonl").read_bytes()
+    store = Store(tmp_path / "store")
+    forget(tmp_path, plan, "measure")
+    for key, task in plan.tasks.items():
+        if task.stage in {"invert", "train"}:
+            file = store.folder(key) / "tensors.safetensors"
+            file.write_bytes(file.read_bytes()[:-4])
+    with caplog.at_level(logging.WARNING):
+        _, watch = walk(plan, tmp_path)
+    assert watch.stages() == {"train": 1, "invert": 1, "measure": 1}
+    assert caplog.text.count("is corrupt") == 2
+    assert (tmp_path / "records.jsonl").read_bytes() == text
+
+
+def test_failing_attack_fails_its_cells_alone(make_suite: MakeSuite, tmp_path: Path) -> None:
+    suite = make_suite(attacks={"toy_failing": {}, "toy_scores": {}}, defenses={"none": {}, "toy_short": {}})
+    records, watch = walk(build_plan(suite), tmp_path)
+    assert [r.status for r in records] == ["failed", "ok", "failed", "ok"]
+    assert records[0].error == {
+        "stage": "invert",
+        "type": "ZeroDivisionError",
+        "message": "toy attack divides by zero",
+    }
+    assert records[0].estimates == {}
+    failures = [e for e in watch.events if isinstance(e, TaskFailed)]
+    assert len(failures) == 2
+    assert "toy_failing.py" in failures[0].failure.trace
+    assert read_records(tmp_path / "records.jsonl") == records
+
+
+def test_failed_tasks_are_tried_again(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite(attacks={"toy_failing": {}}))
+    walk(plan, tmp_path)
+    _, watch = walk(plan, tmp_path)
+    assert [e.task.stage for e in watch.events if isinstance(e, TaskStarted)] == ["invert"]
+
+
+def test_attack_that_changes_its_victim_fails(make_suite: MakeSuite, tmp_path: Path) -> None:
+    (record,), _ = walk(build_plan(make_suite(attacks={"toy_meddling": {}})), tmp_path)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "changed its victim" in record.error["message"]
+
+
+def test_spent_budget_fails_the_cell(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite(attacks={"toy_scores": {"tries": 3}}, limits={"max_queries": 2}))
+    (record,), _ = walk(plan, tmp_path)
+    assert record.error is not None
+    assert record.error["type"] == "QueryBudgetError"
+    plan = build_plan(make_suite(attacks={"toy_scores": {"tries": 3}}, limits={"max_queries": 3}))
+    (record,), _ = walk(plan, tmp_path)
+    assert record.status == "ok"
+
+
+def test_failing_metric_is_named_on_a_failed_record(
+    make_suite: MakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mibench.registry import get_metric
+
+    def broken(*_: Any) -> None:
+        raise ArithmeticError("no numbers today")
+
+    monkeypatch.setattr(get_metric("aa"), "measure", broken)
+    (record,), _ = walk(build_plan(make_suite()), tmp_path)
+    assert record.status == "failed"
+    assert record.estimates == {}
+    assert record.error == {
+        "stage": "measure",
+        "type": "ArithmeticError",
+        "message": "metric 'aa': no numbers today",
+    }
+
+
+def test_store_that_cannot_be_written_stops_the_run(
+    make_suite: MakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = build_plan(make_suite())
+
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StoreError, match=r"cannot be written to \(Read-only file system\)"):
+        run(plan, Store(tmp_path / "store"))
+
+
+def test_reports_of_a_plugin_reach_the_watcher(make_suite: MakeSuite, tmp_path: Path) -> None:
+    _, watch = walk(build_plan(make_suite()), tmp_path)
+    reports = [e for e in watch.events if isinstance(e, TaskProgress) and e.task.stage == "invert"]
+    assert [(e.done, e.total) for e in reports] == [(1, 2), (2, 2)]
+    assert "score" in reports[0].values
+
+
+def test_interrupt_leaves_a_store_that_goes_on(make_suite: MakeSuite, tmp_path: Path) -> None:
+    plan = build_plan(make_suite(defenses={"none": {}, "toy_short": {}}))
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, TaskStarted) and event.task.stage == "adapt":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, Store(tmp_path / "store"), on_event=interrupt)
+    assert not list((tmp_path / "store").rglob("*.tmp-*"))
+    _, watch = walk(plan, tmp_path)
+    assert 0 < len(watch.ran()) < len(plan.tasks)
+
+
+def test_zoo_prior_is_copied_instead_of_trained(
+    make_suite: MakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hashlib
+
+    from safetensors.torch import save
+
+    from mibench import zoo
+
+    suite = make_suite(attacks={"toy_gradient": {}})
+    plan = build_plan(suite)
+    text = walk(plan, tmp_path / "trained")[0]
+    (prior,) = [task for task in plan.tasks.values() if task.stage == "prior"]
+    stored = Store(tmp_path / "trained" / "store").get(prior.key)
+    assert stored is not None
+    data = save(stored.tensors)
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo" / f"{prior.key}.safetensors").write_bytes(data)
+    entry = {prior.key: {"sha256": hashlib.sha256(data).hexdigest(), "title": "toy"}}
+    (tmp_path / "zoo" / "manifest.json").write_text(json.dumps(entry), encoding="utf-8")
+    monkeypatch.setattr(zoo, "ZOO", tmp_path / "zoo")
+    records, watch = walk(plan, tmp_path / "zoo-run")
+    assert [e.task.stage for e in watch.events if isinstance(e, TaskDone) and e.how == "zoo"] == ["prior"]
+    assert "prior" not in watch.stages()
+    assert records == text
+    (tmp_path / "zoo" / f"{prior.key}.safetensors").write_bytes(data + b" ")
+    with pytest.raises(StoreError, match="Install mibench again"):
+        walk(plan, tmp_path / "bad-zoo")
