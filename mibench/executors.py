@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from mibench.worker import Job, Outcome, start_worker, work
 
@@ -64,6 +64,7 @@ class Pool:
     def __init__(self, jobs: int, on_progress: OnProgress) -> None:
         self.jobs = jobs
         self.on_progress = on_progress
+        self.pool: Any = None  # loky has no types
         self.flying: dict[Future[Outcome], Job] = {}
         self.seen: dict[str, str] = {}
 
@@ -71,10 +72,10 @@ class Pool:
         """Hand a job to a worker; a broken pool is replaced."""
         from loky import get_reusable_executor
 
-        pool = get_reusable_executor(
+        self.pool = get_reusable_executor(
             max_workers=self.jobs, timeout=None, initializer=start_worker, env=_WORKER_ENV
         )
-        self.flying[pool.submit(work, job)] = job
+        self.flying[self.pool.submit(work, job)] = job
 
     def poll(self) -> list[tuple[Job, Outcome | None]]:
         """Wait a moment, pass progress on, and return what has ended."""
@@ -86,9 +87,10 @@ class Pool:
 
     def stop(self) -> None:
         """Kill the workers; what they were writing is left aside and never read."""
-        from loky import get_reusable_executor
-
-        get_reusable_executor(max_workers=self.jobs).shutdown(wait=True, kill_workers=True)
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, kill_workers=True)
+        for job in self.flying.values():
+            job.progress_file.unlink(missing_ok=True)
         self.flying.clear()
 
     def _pass_progress(self, job: Job) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -145,12 +145,23 @@ def _sentence(kind: type, error: ErrorDetails, where: str) -> str:
     """One sentence for the first thing that pydantic found wrong."""
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        names = [f.name for f in dataclasses.fields(kind)]
-        close = difflib.get_close_matches(path, names, n=1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        *tables, field_name = (str(part) for part in error["loc"])
+        names = _field_names(kind, tables)
+        close = difflib.get_close_matches(field_name, names, n=1)
+        hint = f" Did you mean '{'.'.join([*tables, close[0]])}'?" if close else ""
         return f"{where}: no field '{path}'.{hint} Its fields: {', '.join(names) or 'none'}."
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where}: field '{path}' is missing. Give it a value."
     return f"{where}: '{path}' is wrong ({error['msg'].lower()}), got {error['input']!r}."
+
+
+def _field_names(kind: type, tables: list[str]) -> list[str]:
+    """Names of the fields of the nested dataclass that the field names `tables` lead to, from `kind`."""
+    for name in tables:
+        found = get_type_hints(kind).get(name)
+        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+            return []
+        kind = found
+    return [one.name for one in dataclasses.fields(kind)]

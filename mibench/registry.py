@@ -181,8 +181,6 @@ def _get(family: Family[P], name: str) -> type[P]:
 
 def _stems(family: Family[Any]) -> dict[str, Path]:
     """Files of the built-in plugins by stem; read anew each time, so that a new file is seen."""
-    if importlib.util.find_spec(family.package) is None:
-        return {}
     folders = importlib.import_module(family.package).__path__
     files = sorted(file for folder in folders for file in Path(folder).glob("*.py"))
     return {file.stem: file.resolve() for file in files if not file.name.startswith("_")}

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mibench.plan import build_plan
 from mibench.record import read_records
@@ -18,7 +19,7 @@ MakeSuite = Callable[..., Suite]
 
 
 def test_workers_give_the_same_bytes_and_survive_a_death(make_suite: MakeSuite, tmp_path: Path) -> None:
-    attacks = {"toy_scores": {}, "toy_failing": {}, "toy_gradient": {}}
+    attacks: dict[str, Any] = {"toy_scores": {}, "toy_failing": {}, "toy_gradient": {}}
     plan = build_plan(make_suite(attacks={**attacks, "toy_fatal": {}}))
     records = run(plan, Store(tmp_path / "two" / "store"), jobs=2, results=tmp_path / "two")
     assert [(r.attack["label"], r.status, (r.error or {}).get("type")) for r in records] == [
