@@ -41,6 +41,7 @@ class Plan:
         cells: in table order.
         zoo: whether ready-made priors may be used.
         plugin_files: single-file plugins, for worker processes to load.
+        wanted: keys of tasks that are asked for beside the measurements of the cells.
     """
 
     suite: Suite
@@ -48,6 +49,7 @@ class Plan:
     cells: tuple[Cell, ...]
     zoo: bool = True
     plugin_files: tuple[Path, ...] = ()
+    wanted: tuple[Key, ...] = ()
 
     def status(self, store: _Shelf) -> dict[Key, Status]:
         """For each task: its result is there, will be made, or is taken from the zoo.
@@ -62,7 +64,7 @@ class Plan:
     def needed(self, present: set[Key]) -> set[Key]:
         """Keys of the tasks that have to run where the results in `present` are there."""
         needed: set[Key] = set()
-        open_keys = [cell.measure for cell in self.cells if cell.measure]
+        open_keys = [*self.wanted, *(cell.measure for cell in self.cells if cell.measure)]
         while open_keys:
             key = open_keys.pop()
             if key not in present and key not in needed:

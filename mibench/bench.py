@@ -1,0 +1,110 @@
+"""A whole run: from a suite to records, images, tables, figures and pages in one folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mibench import report
+from mibench.errors import DeviceError, RecordError
+from mibench.export import export_images
+from mibench.plan import Plan
+from mibench.record import Record
+from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
+from mibench.store import Store
+from mibench.worker import find_device
+
+FAILURES = "failures.txt"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run left.
+
+    Args:
+        records: one a cell, in plan order.
+        folder: where everything lies.
+        files: the report's files.
+    """
+
+    records: list[Record]
+    folder: Path
+    files: list[Path]
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; `auto` is the first GPU, or the CPU where there is none.
+
+    Raises:
+        DeviceError: the name is unknown, or the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError(
+                "device 'cuda': there is no CUDA device that torch can use. Take '--device cpu', or ask "
+                "`mibench doctor`."
+            )
+        name = "cuda:0"
+    return find_device(name)
+
+
+def pick_jobs(device: torch.device) -> int:
+    """Worker processes that suit a device: one for each core of this process, one for a GPU."""
+    if device.type != "cpu":
+        return 1
+    if hasattr(os, "sched_getaffinity"):  # containers and batch systems give less than the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def bench(
+    plan: Plan,
+    *,
+    out: Path = Path("results"),
+    store: Path | None = None,
+    jobs: int | None = None,
+    device: str = "auto",
+    on_event: OnEvent = ignore,
+) -> Bench:
+    """Run a plan and write everything under `out/<suite>`; what lay there from another run is replaced.
+
+    Args:
+        plan: what to do.
+        out: parent of the results folder.
+        store: where artifacts lie; None takes `out/store`.
+        jobs: worker processes; None suits the device.
+        device: `auto`, `cpu` or `cuda`.
+        on_event: told of everything that happens.
+
+    Raises:
+        MibenchError: the device is not there, or a folder cannot be read or written.
+        KeyboardInterrupt: see `mibench.runner.run`.
+    """
+    where = pick_device(device)
+    folder, shelf = out / plan.suite.name, Store(store or out / "store")
+    failures: list[str] = []
+
+    def watch(event: Event) -> None:
+        if isinstance(event, TaskFailed):
+            failures.append(f"{event.task.title} ({event.task.stage})\n{event.failure.trace}\n")
+        on_event(event)
+
+    try:
+        records = run(
+            plan, shelf, jobs=jobs or pick_jobs(where), device=where, on_event=watch, results=folder
+        )
+        (folder / FAILURES).unlink(missing_ok=True)
+        if failures:
+            (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
+        export_images(plan, shelf, records, folder, device=where)
+        return Bench(records, folder, report.write_all(folder))
+    except OSError as error:
+        raise RecordError(
+            f"results {folder}: cannot be written ({error.strerror or error}). "
+            "Free some space, or choose another folder with --out."
+        ) from error

@@ -1,0 +1,184 @@
+"""What there is, for people: lists of plugins and suites, and the card of one plugin."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from mibench.attack import Attack
+from mibench.defense import Defense
+from mibench.errors import UnknownPluginError
+from mibench.fields import field_docs
+from mibench.metric import Metric
+from mibench.plugin import Plugin
+from mibench.registry import (
+    get_attack,
+    get_defense,
+    get_metric,
+    list_attacks,
+    list_defenses,
+    list_metrics,
+    load_plugin_file,
+    plugin_names,
+)
+from mibench.suite import SUITES, list_suites
+
+_GETS: dict[str, Any] = {"attacks": get_attack, "defenses": get_defense, "metrics": get_metric}
+
+
+def find_plugins(name: str) -> list[type[Plugin]]:
+    """Every plugin of this name or alias in any family, or the one in this file.
+
+    Raises:
+        PluginError: no plugin has the name, or the file cannot be used.
+    """
+    if name.endswith(".py"):
+        return [load_plugin_file(name)]
+    found: list[type[Plugin]] = []
+    errors = []
+    for get in _GETS.values():
+        try:
+            found.append(get(name))
+        except UnknownPluginError as error:
+            errors.append(str(error))
+    if found:
+        return found
+    hints = [error for error in errors if "Did you mean" in error]
+    if hints:
+        raise UnknownPluginError(hints[0])
+    counts = ", ".join(f"{len(plugin_names(plural))} {plural}" for plural in _GETS)
+    raise UnknownPluginError(
+        f"unknown plugin '{name}'. There are {counts}: see `mibench list attacks` and so on."
+    )
+
+
+def attack_list() -> Table:
+    """All attacks: name, access, year, title."""
+    table = _table("attack", "access", "year", "title")
+    for name, plugin in list_attacks().items():
+        access = plugin.access.level + (", control" if plugin.control else "")
+        _row(table, name, access, _year(plugin), plugin.card.title)
+    return table
+
+
+def defense_list() -> Table:
+    """All defenses: name, where it acts, what it knows, year, title."""
+    table = _table("defense", "acts on", "knows", "year", "title")
+    for name, plugin in list_defenses().items():
+        knows = ", ".join(sorted(plugin.knows)).replace("_", " ")
+        _row(table, name, plugin.acts, knows, _year(plugin), plugin.card.title)
+    return table
+
+
+def metric_list() -> Table:
+    """All metrics: name, heading, better direction for the defender, title."""
+    table = _table("metric", "heading", "better", "title")
+    for name, plugin in list_metrics().items():
+        _row(table, name, plugin.title, plugin.better, plugin.card.title)
+    return table
+
+
+def suite_list() -> Table:
+    """The built-in suites, and what the first lines of their files say."""
+    table = _table("suite", "what it is")
+    for name in list_suites():
+        _row(table, name, about(SUITES / f"{name}.toml"))
+    return table
+
+
+LISTS = {
+    "attacks": attack_list,
+    "defenses": defense_list,
+    "metrics": metric_list,
+    "suites": suite_list,
+}
+
+
+def about(file: Path) -> str:
+    """The comment at the top of a suite file."""
+    lines = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").strip())
+    return " ".join(lines)
+
+
+def plugin_card(plugin: type[Plugin]) -> RenderableType:
+    """Everything about one plugin: its paper, what it needs, its fields, what differs from the paper."""
+    card = plugin.card
+    head = Text.assemble((plugin.name, "bold"), f"  {_family(plugin)}, version {plugin.version}")
+    parts: list[RenderableType] = [head, Text(card.title)]
+    source = ", ".join(word for word in (card.paper, _year(plugin)) if word)
+    parts += [Text(line, style="dim") for line in (source, card.code) if line]
+    parts += [Text(f"{name}: {value}") for name, value in _facts(plugin)]
+    parts += [Text(), Text((plugin.__doc__ or "").split("\n\n")[0].strip())]
+    fields = _fields(plugin)
+    if fields.row_count:
+        parts += [Text(), fields]
+    if card.deviations:
+        parts += [Text(), Text("Differs from the paper:", style="bold")]
+        parts += [Padding(Text(f"- {line}"), (0, 0, 0, 2)) for line in card.deviations]
+    return Group(*parts, Text())
+
+
+def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
+    """What the family's class attributes say."""
+    facts: list[tuple[str, str]] = []
+    aliases = ", ".join(getattr(plugin, "aliases", ()))
+    if aliases:
+        facts.append(("also called", aliases))
+    if issubclass(plugin, Attack):
+        facts.append(("access", plugin.access.level))
+        facts += [("control", "yes: it claims nothing")] if plugin.control else []
+    elif issubclass(plugin, Defense):
+        facts += [("acts on", plugin.acts), ("starts from", plugin.starts_from)]
+        for name, values in (("knows", plugin.knows), ("needs", plugin.needs)):
+            facts += [(name, ", ".join(sorted(values)))] if values else []
+        facts += [("models", "one for each protected label")] if plugin.per_target else []
+    elif issubclass(plugin, Metric):
+        facts += [("heading", plugin.title), ("better for the defender", plugin.better)]
+    return facts
+
+
+def _fields(plugin: type[Plugin]) -> Table:
+    """Name, default and meaning of every field."""
+    docs = field_docs(plugin)
+    table = _table("field", "default", "meaning")
+    params = plugin().params()
+    for field in dataclasses.fields(plugin):
+        _row(table, field.name, _default(params[field.name]), docs.get(field.name, ""))
+    return table
+
+
+def _default(value: object) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name} = {part}" for name, part in value.items())
+    return "none" if value is None else str(value)
+
+
+def _family(plugin: type[Plugin]) -> str:
+    kinds: dict[str, type] = {"attack": Attack, "defense": Defense, "metric": Metric}
+    return next(word for word, kind in kinds.items() if issubclass(plugin, kind))
+
+
+def _year(plugin: type[Plugin]) -> str:
+    return str(plugin.card.year) if plugin.card.year else ""
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=place == 0, overflow="fold")
+    return table
+
+
+def _row(table: Table, *words: str) -> None:
+    table.add_row(*(escape(word) for word in words))

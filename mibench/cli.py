@@ -1,0 +1,345 @@
+"""The command line: each command is a thin call into the package. torch is imported where it is needed.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 a cell of a run failed, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mibench.errors import MibenchError, RecordError
+
+if TYPE_CHECKING:
+    from mibench.bench import Bench
+    from mibench.live import Live
+    from mibench.plan import Plan
+    from mibench.record import Record
+    from mibench.store import Store
+
+CHECK_FAILED, BAD_INPUT, CELL_FAILED, STOPPED = 1, 2, 3, 130
+_OPTIONS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
+
+app = typer.Typer(help="Every model inversion attack against every defense.", **_OPTIONS)
+zoo_app = typer.Typer(help="Ready-made priors that come with the package.", **_OPTIONS)
+app.add_typer(zoo_app, name="zoo")
+
+
+class Device(StrEnum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Listed(StrEnum):
+    """What can be listed."""
+
+    attacks = "attacks"
+    defenses = "defenses"
+    metrics = "metrics"
+    suites = "suites"
+
+
+class Form(StrEnum):
+    """How a table is printed."""
+
+    terminal = "terminal"
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+    html = "html"
+
+
+SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A built-in suite or a TOML file.")]
+Defenses = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--defense",
+        metavar="NAME|FILE",
+        help="A name picks that column (of all others only those that are named too), from the suite or with "
+        "the plugin's defaults. A .py file adds its defense to the columns. May be repeated.",
+    ),
+]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option("--attack", metavar="NAME|FILE", help="As --defense, for the rows. May be repeated."),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="Adds the attack, defense or metric of a .py file."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", min=1, help="Worker processes of one thread each. Default: the cores, or 1 on a GPU."
+    ),
+]
+DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU if there is one.")]
+Out = Annotated[Path, typer.Option("--out", help="Results go to OUT/<suite>.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Artifacts, shared by all runs. Default: OUT/store.")
+]
+NoZoo = Annotated[bool, typer.Option("--no-zoo", help="Train every prior, also those in the zoo.")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="In place of the suite's seeds.")]
+Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder, or its records.jsonl.")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        app(argv, prog_name="mibench")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except MibenchError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return STOPPED
+    return 0
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        print(f"mibench {version('mibench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+@app.command()
+def run(
+    suite: SuiteName,
+    *,
+    defense: Defenses = None,
+    attack: Attacks = None,
+    plugin: Plugins = None,
+    jobs: Jobs = None,
+    device: DeviceOption = Device.auto,
+    out: Out = Path("results"),
+    store: StoreOption = None,
+    no_zoo: NoZoo = False,
+    seed: Seeds = None,
+) -> None:
+    """Run a suite and write its records, tables, figures and pages.
+
+    What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
+    """
+    from mibench.bench import bench, pick_device, pick_jobs
+
+    plan = _plan(suite, defense, attack, plugin, seed, zoo=not no_zoo)
+    where = pick_device(device.value)
+    num_jobs = jobs or pick_jobs(where)
+    watch = _live(plan, _store(out, store), num_jobs)
+    try:
+        with watch:
+            done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    _tell(done)
+
+
+@app.command("plan")
+def show_plan(
+    suite: SuiteName,
+    *,
+    defense: Defenses = None,
+    attack: Attacks = None,
+    plugin: Plugins = None,
+    out: Out = Path("results"),
+    store: StoreOption = None,
+    no_zoo: NoZoo = False,
+    seed: Seeds = None,
+) -> None:
+    """Show what a run would do: what is there, what will run, what it may take."""
+    from mibench.forecast import forecast
+
+    plan = _plan(suite, defense, attack, plugin, seed, zoo=not no_zoo)
+    _console().print(forecast(plan, _store(out, store)))
+
+
+@app.command("list")
+def list_names(what: Listed) -> None:
+    """List all attacks, defenses, metrics or suites."""
+    from mibench.catalog import LISTS
+
+    _console().print(LISTS[what.value]())
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE")]) -> None:
+    """Show a plugin: its paper, its fields, and what differs from the paper."""
+    from mibench.catalog import find_plugins, plugin_card
+
+    for plugin in find_plugins(name):
+        _console().print(plugin_card(plugin))
+
+
+@app.command()
+def table(
+    results: Results,
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Columns. May be repeated.")] = None,
+    form: Annotated[Form, typer.Option("--format")] = Form.terminal,
+    no_intervals: Annotated[bool, typer.Option("--no-intervals", help="Values alone.")] = False,
+) -> None:
+    """Print the comparison table of a results folder."""
+    from mibench.report import comparison
+
+    folder = _results(results)
+    found = comparison(_records(folder), metrics=metric, intervals=not no_intervals)
+    if form is Form.terminal:
+        console = _console()
+        console.print(found.to_rich(console.width))
+        return
+    text = {
+        Form.csv: found.to_csv,
+        Form.markdown: found.to_markdown,
+        Form.latex: found.to_latex,
+        Form.html: found.to_html,
+    }[form]()
+    print(text, end="" if text.endswith("\n") else "\n")
+
+
+@app.command()
+def plot(results: Results) -> None:
+    """Draw the figures of a results folder again."""
+    from mibench.report import write_grids, write_plots
+
+    folder = _results(results)
+    records = _records(folder)
+    _print_files([*write_plots(records, folder), *write_grids(records, folder)])
+
+
+@app.command()
+def report(results: Results) -> None:
+    """Write tables, figures and pages of a results folder again."""
+    from mibench.report import write_all
+
+    _print_files(write_all(_results(results)))
+
+
+@zoo_app.command("build")
+def zoo_build(
+    suite: SuiteName,
+    jobs: Jobs = None,
+    device: DeviceOption = Device.auto,
+    out: Out = Path("results"),
+    store: StoreOption = None,
+) -> None:
+    """Train the priors of a suite and put them into the package."""
+    from mibench.bench import pick_device, pick_jobs
+    from mibench.suite import load_suite
+    from mibench.zoo_build import build_zoo, plan_zoo
+
+    where = pick_device(device.value)
+    num_jobs = jobs or pick_jobs(where)
+    plan, shelf = plan_zoo(load_suite(suite)), _store(out, store)
+    watch = _live(plan, shelf, num_jobs)
+    with watch:
+        files = build_zoo(plan, shelf, jobs=num_jobs, device=str(where), on_event=watch)
+    _print_files(files)
+
+
+@zoo_app.command("list")
+def zoo_list() -> None:
+    """List the ready-made priors."""
+    from mibench.zoo import ZOO, manifest
+
+    for key, entry in manifest(ZOO).items():
+        size = (ZOO / f"{key}.safetensors").stat().st_size / 2**20
+        print(f"{key[:12]}  {size:6.2f} MiB  {entry.get('suite', '')}  {entry['title']}")
+
+
+def _plan(
+    suite: str,
+    defense: list[str] | None,
+    attack: list[str] | None,
+    plugin: list[Path] | None,
+    seed: list[int] | None,
+    *,
+    zoo: bool,
+) -> Plan:
+    from mibench.choose import choose
+    from mibench.plan import build_plan
+
+    chosen = choose(
+        suite, attacks=attack or (), defenses=defense or (), plugins=plugin or (), seeds=seed or ()
+    )
+    return build_plan(chosen, zoo=zoo)
+
+
+def _store(out: Path, store: Path | None) -> Store:
+    from mibench.store import Store
+
+    return Store(store or out / "store")
+
+
+def _live(plan: Plan, store: Store, jobs: int) -> Live:
+    from mibench.estimate import Estimates
+    from mibench.live import Live
+
+    todo = {key for key, status in plan.status(store).items() if status in {"run", "zoo"}}
+    return Live(plan, Console(stderr=True), jobs=jobs, estimates=Estimates.of_store(store), todo=todo)
+
+
+def _tell(done: Bench) -> None:
+    """Print what a run gave; typer.Exit where a cell failed."""
+    from mibench.report import comparison
+
+    console = _console()
+    console.print(comparison(done.records).to_rich(console.width))
+    _print_files([done.folder / "records.jsonl", *done.files])
+    failed = [record for record in done.records if record.status == "failed"]
+    if failed:
+        where = done.folder / "failures.txt"
+        print(f"{len(failed)} of {len(done.records)} cells failed; see {where}", file=sys.stderr)
+        raise typer.Exit(CELL_FAILED)
+
+
+def _console() -> Console:
+    """Standard output; 100 columns where it is no terminal, so that files hold whole tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=100)
+
+
+def _results(path: Path) -> Path:
+    """The folder of results; its records.jsonl may be named instead."""
+    folder = path.parent if path.name == "records.jsonl" else path
+    if not (folder / "records.jsonl").is_file():
+        raise RecordError(
+            f"results {path}: holds no records.jsonl. Give the folder of a run, such as results/quick."
+        )
+    return folder
+
+
+def _records(folder: Path) -> list[Record]:
+    from mibench.record import read_records
+
+    return read_records(folder / "records.jsonl")
+
+
+def _print_files(paths: Sequence[Path]) -> None:
+    """Print one path a line, without the pages of single cells."""
+    for path in paths:
+        if "cells" not in path.parts[-3:-1]:
+            print(path)
+
+
+__all__ = ["app", "main"]
