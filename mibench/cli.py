@@ -17,7 +17,7 @@ from rich.console import Console
 from mibench.errors import MibenchError, RecordError
 
 if TYPE_CHECKING:
-    from mibench.bench import Bench
+    from mibench.benchmark import Bench
     from mibench.live import Live
     from mibench.plan import Plan
     from mibench.record import Record
@@ -141,7 +141,7 @@ def run(
 
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
-    from mibench.bench import bench, pick_device, pick_jobs
+    from mibench.benchmark import bench, pick_device, pick_jobs
 
     plan = _plan(suite, defense, attack, plugin, seed, zoo=not no_zoo)
     where = pick_device(device.value)
@@ -244,7 +244,7 @@ def zoo_build(
     store: StoreOption = None,
 ) -> None:
     """Train the priors of a suite and put them into the package."""
-    from mibench.bench import pick_device, pick_jobs
+    from mibench.benchmark import pick_device, pick_jobs
     from mibench.suite import load_suite
     from mibench.zoo_build import build_zoo, plan_zoo
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
-from mibench.bench import pick_device, pick_jobs
+from mibench.benchmark import pick_device, pick_jobs
 from mibench.errors import StoreError
 from mibench.key import Key
 from mibench.plan import Plan, build_plan
