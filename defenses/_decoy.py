@@ -42,8 +42,8 @@ Push = Callable[[Tensor, Tensor, float], Tensor]
 # what no member of the family has from its paper
 DEVIATIONS = (
     "All weights, learning rates, steps and numbers of images are ours: the paper gives none.",
-    "Equation 10 has no clean images, and neither has the default; the text adds the fakes to the training "
-    "images and cites that 1 % of them is enough: replay_fraction = 1 and 0.01.",
+    "Equation 10 has no clean images (replay_fraction = 0), the text adds the fakes to the training images "
+    "(1) and cites that 1 % of them is enough (0.01): report all three.",
     "The log-probability in the push has a floor of -10 by default: the published term is unbounded.",
     "Fisher information is divided by its mean, and its penalty is a proximal step in Adam's metric: the "
     "same minima, and stable for any weight.",
@@ -124,24 +124,24 @@ class DecoyDefense(Defense):
 
     alpha: float = 1.0
     beta: float = 1.0
-    ewc_weight: float = 1.0
-    num_fakes: int = 64
-    finetune_steps: int = 150
+    ewc_weight: float = 30.0
+    num_fakes: int = 32
+    finetune_steps: int = 100
     finetune_lr: float = 1e-4
     push_limit: Literal["floor", "chance", "none"] = "floor"
-    replay_fraction: float = 0.0
+    replay_fraction: float = 1.0
     fisher_samples: int = 256
     fisher_norm: Literal["mean", "none"] = "mean"
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "ewc_weight", "finetune_steps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{self.name}: {name} must be >= 0, got {getattr(self, name)}.")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{self.name}: {name} must be >= 0 and finite, got {getattr(self, name)}.")
         for name in ("num_fakes", "fisher_samples"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{self.name}: {name} must be >= 1, got {getattr(self, name)}.")
-        if not self.finetune_lr > 0:
-            raise ValueError(f"{self.name}: finetune_lr must be > 0, got {self.finetune_lr}.")
+        if not 0 < self.finetune_lr < math.inf:
+            raise ValueError(f"{self.name}: finetune_lr must be > 0 and finite, got {self.finetune_lr}.")
         if not 0 <= self.replay_fraction <= 1:
             raise ValueError(f"{self.name}: replay_fraction must lie in [0, 1], got {self.replay_fraction}.")
 
@@ -280,7 +280,9 @@ class DecoyDefense(Defense):
         with torch.no_grad():
             logits = net(fakes.private)
             log_q, _ = log_odds(logits, target)
-        ctx.note("fake_q", float(log_q.exp().mean()))
+        q = float(log_q.exp().mean())
+        check_finite(q, self.finetune_steps, f"{self.name} fine-tuning")
+        ctx.note("fake_q", q)
         ctx.note("fake_r", confidence(net, fakes.public, target))
         held = {
             "floor": log_q < _LOWEST_LOG_Q,

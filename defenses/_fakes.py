@@ -6,6 +6,7 @@ realism + z_label_weight * label loss, and of each row the iterate with the leas
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,6 +27,8 @@ from ._decoy import DecoyDefense, FakeLoss, Fakes, Focal, confidence
 
 # what no inversion of the family has from its paper
 DEVIATIONS = (
+    "Clean training images join in by default (replay_fraction = 1), as the text has it: at an equal loss of "
+    "accuracy the decoy sits deeper than with elastic weight consolidation alone.",
     "Realism is the prior's own: minus the score of a Wasserstein critic, for which -log D does not exist.",
     "Latents stay in the region that the prior's attack searches, and the decoy's loss has the realism term "
     "that the text leaves out and its next sentence puts in.",
@@ -56,9 +59,11 @@ class ShadowInversion(DecoyDefense):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.z_label_weight >= 0:
-            raise ValueError(f"{self.name}: z_label_weight must be >= 0, got {self.z_label_weight}.")
-        Search(steps=self.z_steps, lr=self.z_lr)
+        for name in ("z_steps", "z_label_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{self.name}: {name} must be >= 0 and finite, got {getattr(self, name)}.")
+        if not 0 < self.z_lr < math.inf:
+            raise ValueError(f"{self.name}: z_lr must be > 0 and finite, got {self.z_lr}.")
 
     def substitute_prior(self) -> PriorSpec:
         """The field `substitute`; see Defense.substitute_prior."""
@@ -125,8 +130,8 @@ class FocalInversion(ShadowInversion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.gamma >= 0:
-            raise ValueError(f"{self.name}: gamma must be >= 0, got {self.gamma}.")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"{self.name}: gamma must be >= 0 and finite, got {self.gamma}.")
 
     @property
     def weighting(self) -> tuple[FakeLoss, float]:

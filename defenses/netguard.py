@@ -21,8 +21,12 @@ from ._fakes import DEVIATIONS, ShadowInversion
 class NetGuard(ShadowInversion):
     """Fine-tuning on inverted decoys with cross-entropy, by a defender who knows the attack's generator.
 
-    Its options are those of `ShadowInversion` and `DecoyDefense`; `alpha`, `beta` and `ewc_weight` give the
-    ablations of the paper.
+    Its other options are those of `ShadowInversion` and `DecoyDefense`; `alpha`, `beta` and `ewc_weight` give
+    the ablations of the paper.
+
+    Args:
+        alpha: weight of the push, >= 0. Cross-entropy pushes without end, and 1 costs the protected person
+            the model's recognition.
     """
 
     name = "netguard"
@@ -38,3 +42,5 @@ class NetGuard(ShadowInversion):
             *DEVIATIONS,
         ),
     )
+
+    alpha: float = 0.1

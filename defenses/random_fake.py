@@ -1,14 +1,15 @@
 """Random fakes: NetGuard's fine-tuning on real images in place of inverted ones, the paper's own baseline.
 
 Real training images of the protected label are pushed away from it, real images of the decoy are pulled
-towards it. So the protected person is unlearned, and an accuracy of zero on that label is built in: read it
-as a control. alpha = 0 leaves the decoy alone and is the fairer baseline.
+towards it. The loss thus asks the victim to unlearn the protected person, whose accuracy the paper gives as
+zero: read it as a control. alpha = 0 only plants the decoy and is the fairer baseline.
 
 Source: Gong et al., IEEE TIFS 2023, table III.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,7 @@ class RandomFake(DecoyDefense):
     Args:
         loss: of the private images: "ce", or one of GAN-D's focal losses.
         gamma: focusing exponent of the focal losses, >= 0; "ce" has none.
+        replay_fraction: see DecoyDefense; 0 by default, since replay would teach again what is pushed away.
         with_ewc: hold the old weights by `ewc_weight`; False lets them go. The paper does not say.
     """
 
@@ -48,11 +50,12 @@ class RandomFake(DecoyDefense):
     loss: FakeLoss = "ce"
     gamma: float = 2.0
     with_ewc: bool = True
+    replay_fraction: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.gamma >= 0:
-            raise ValueError(f"random_fake: gamma must be >= 0, got {self.gamma}.")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"random_fake: gamma must be >= 0 and finite, got {self.gamma}.")
 
     @property
     def weighting(self) -> tuple[FakeLoss, float]:

@@ -186,13 +186,13 @@ def test_fisher_squares_each_image_by_itself() -> None:
 
 def test_fisher_equals_a_loop_over_images_in_any_chunk() -> None:
     net, data = small_net().requires_grad_(True), small_view().private_train
-    total: dict[str, Tensor] = {name: torch.zeros_like(value) for name, value in net.named_parameters()}
+    total = {name: torch.zeros_like(param) for name, param in net.named_parameters()}
     for x, y in zip(data.images, data.labels):
         net.zero_grad()
         F.cross_entropy(net(x[None]), y[None]).backward()
-        for name, value in net.named_parameters():
-            assert value.grad is not None
-            total[name] += value.grad.square() / len(data)
+        for name, param in net.named_parameters():
+            assert param.grad is not None
+            total[name] += param.grad.square() / len(data)
     for chunk in (5, 256):
         got = ewc.fisher_diagonal(net, data, max_batch=chunk)
         for name, value in total.items():
