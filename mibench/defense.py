@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -49,7 +49,8 @@ class Defense(Plugin):
     `acts`: where it acts. `knows`: {"attack_prior"} if the defender knows the attack's prior architecture;
     then one protected model is trained per such architecture. `per_target`: one protected model per
     protected label. `starts_from`: an untrained net, or the trained undefended victim. `needs`: a subset of
-    {"prior", "public_net"}, trained on the defender's public half and shared by all defenses.
+    {"prior", "public_net"}, trained on the defender's public half and shared by all defenses. `neutral`:
+    fields that switch the defense off, which a check then compares with no defense; None if none do.
     """
 
     acts: ClassVar[Acts] = "nothing"
@@ -58,6 +59,7 @@ class Defense(Plugin):
     per_target: ClassVar[bool] = False
     starts_from: ClassVar[Literal["scratch", "trained"]] = "scratch"
     aliases: ClassVar[tuple[str, ...]] = ()
+    neutral: ClassVar[Mapping[str, Any] | None] = None
 
     def substitute_prior(self) -> PriorSpec | None:
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar, get_type_hints
@@ -105,12 +105,14 @@ class Plugin:
     """A method: its fields are its configuration, its cache key and its row in a table.
 
     A plugin holds no tensor and no state. `name` is the stem of its file, `version` grows whenever the
-    same inputs may give other numbers.
+    same inputs may give other numbers. `toy` overrides fields, as a suite's table would, where the defaults
+    take the contract checks (`mibench check`) longer than a second; no result comes from it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     card: ClassVar[Card]
+    toy: ClassVar[Mapping[str, Any]] = {}
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def params(self) -> dict[str, Any]:
