@@ -61,12 +61,12 @@ def cell_values(record: Json, folder: Path, siblings: Sequence[Json]) -> dict[st
 
 
 def repeat_command(record: Json) -> str:
-    """The command line that computes the cell again."""
+    """The command line that computes the cell again, into a folder of its own to leave this run as it is."""
     words = [
         *("mibench", "run", str(record.get("suite"))),
         *("--attack", str(part(record, "attack").get("label"))),
         *("--defense", str(part(record, "defense").get("label"))),
-        *("--seed", str(record.get("seed"))),
+        *("--seed", str(record.get("seed")), "--out", "repeated"),
     ]
     return shlex.join(plain(word) for word in words)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 """Unicode categories: control, format (bidi, zero width), surrogate, private, unset."""
@@ -27,8 +28,14 @@ CSV_FORMULA = ("=", "+", "-", "@", "\N{FULLWIDTH EQUALS SIGN}", "\N{FULLWIDTH PL
 
 def plain(text: object, limit: int = 0) -> str:
     """Text on one line without control characters, cut to `limit` characters with an ellipsis (0: whole)."""
-    safe = " ".join(str(text).split())
-    if not safe.isprintable():  # as good as always it is, and 10,000 records hold much text
+    return _plain(str(text), limit)
+
+
+@lru_cache(maxsize=4096)
+def _plain(text: str, limit: int) -> str:
+    """See `plain`; remembered, for 10,000 records repeat a few hundred labels."""
+    safe = " ".join(text.split())
+    if not safe.isprintable():
         safe = "".join(map(_printable, safe))
     return safe if not limit or len(safe) <= limit else safe[: limit - 1].rstrip() + "…"
 

@@ -158,10 +158,10 @@ def data_label(data: Json) -> str:
     height, width = size[-2:] if isinstance(size, list | tuple) and len(size) > 1 else (size, size)
     words = [str(data.get("kind") or "?")]
     if size is not None:
-        words.append(f"{height}\N{MULTIPLICATION SIGN}{width}")
+        words[0] += f" {height}\N{MULTIPLICATION SIGN}{width}"
     if data.get("num_classes") is not None:
         words.append(f"{data['num_classes']} ids")
-    return plain(" ".join(words), 60)
+    return plain(", ".join(words), 60)
 
 
 def _distinct_data(frame: pd.DataFrame) -> pd.Series[str]:
@@ -173,7 +173,7 @@ def _distinct_data(frame: pd.DataFrame) -> pd.Series[str]:
         fields = sorted({name for table in tables for name in table})
         differ = [name for name in fields if len({json.dumps(table.get(name)) for table in tables}) > 1]
         for text, table in zip(group["data_params"], tables):
-            extra = ", ".join(f"{name}={table.get(name)}" for name in differ)
+            extra = ", ".join(f"{name} = {table.get(name)}" for name in differ)
             names[str(label), text] = f"{label} ({plain(extra, 60)})" if extra else str(label)
     pairs = zip(frame["data"], frame["data_params"])
     return pd.Series([names[pair] for pair in pairs], index=frame.index, dtype="object")

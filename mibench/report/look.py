@@ -24,7 +24,7 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#5
            "#2F4B4B")  # fmt: skip
 """Okabe and Ito's colors (jfly.uni-koeln.de/color), which color-blind readers can tell apart; its yellow and
 black are replaced by darker hues and two are added, told apart by lightness too."""
-UNDEFENDED = "#52525b"
+UNDEFENDED = "#8b8b94"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*", "d", "H", "8")
 
 STYLE = {

@@ -120,7 +120,7 @@ class Comparison:
         return latex_table(self, max_columns)
 
     def to_html(self, link: Callable[[str, str], str] | None = None) -> str:
-        """A <table> in a scrolling container; `link` gives the address behind (cell, metric name)."""
+        """A <table> in a scrolling container; `link` gives the address of (cell, metric name or nothing)."""
         from mibench.report.table_html import html_table
 
         return html_table(self, link)
@@ -248,23 +248,28 @@ def _footnotes(cells: pd.DataFrame) -> tuple[dict[tuple[int, int], str], tuple[t
     A flag that every measured cell carries is a sentence of the caption instead.
     """
     everywhere = flags_of_all(cells)
-    seeds = cells["seed"].nunique()
-    letters: dict[str, str] = {}
-    marks: dict[tuple[int, int], list[str]] = {}
     marked = cells[(cells["status"] == "failed") | (cells["flags"].map(len) > 0)]
     names = ["row_id", "defense_id", "seed", "status", "reason", "flags"]
     ordered = marked.sort_values(names[:3], kind="stable")
+    seeds: dict[tuple[int, int], dict[str, list[int]]] = {}  # by place and text: the seeds that it is about
     for row, defense, seed, status, why, flags in zip(*(ordered[name].tolist() for name in names)):
-        texts = [text for text in flags if text not in everywhere]
-        if status == "failed":
-            where = f"Seed {seed} failed" if seeds > 1 else "Failed"
-            texts = [f"{where}: {why or 'no reason was recorded'}"]
-        for text in texts:
-            mark = letters.setdefault(plain(text, 240), _letter(len(letters)))
-            place = marks.setdefault((row, defense), [])
-            if mark not in place:
-                place.append(mark)
-    return {k: ",".join(v) for k, v in marks.items()}, tuple((mark, text) for text, mark in letters.items())
+        failure = [f"failed: {why or 'no reason was recorded'}"] if status == "failed" else []
+        for text in failure or [text for text in flags if text not in everywhere]:
+            seeds.setdefault((row, defense), {}).setdefault(plain(text, 240), []).append(seed)
+    num_seeds = cells.groupby(["row_id", "defense_id"]).size().to_dict()
+    letters: dict[str, str] = {}
+    marks = {}
+    for place, texts in seeds.items():
+        notes = [_about(text, some, num_seeds[place]) for text, some in texts.items()]
+        marks[place] = ",".join(letters.setdefault(note, _letter(len(letters))) for note in notes)
+    return marks, tuple((mark, text) for text, mark in letters.items())
+
+
+def _about(text: str, seeds: Sequence[int], num_seeds: int) -> str:
+    """A footnote that says which seeds it is about where it is not about all."""
+    if len(seeds) == num_seeds:
+        return text[0].upper() + text[1:]
+    return f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {text}"
 
 
 def _letter(index: int) -> str:

@@ -14,22 +14,42 @@ if TYPE_CHECKING:
     from mibench.report.table import Comparison, Entry
 
 
+MOST_LINES = 60  # printed lines of a float: more run off the foot of a page
+
+
 def latex_table(table: Comparison, max_columns: int) -> str:
-    """A `table*` with one tabular for every `max_columns` numbers in a line; needs the package booktabs."""
-    width = len(table.metrics)
-    most = max(max_columns // width, 1)
+    """A tabular for every `max_columns` numbers in a line, in as many `table*` as they need; needs booktabs.
+
+    Caption and label stand in the first float, further ones are "continued", footnotes in the last.
+    """
+    most = max(max_columns // len(table.metrics), 1)
     num_blocks = -(-len(table.defenses) // most)
     blocks = np.array_split(np.arange(len(table.defenses)), num_blocks)  # of even width
-    label = slug(table.rows[0].scene) if table.rows else "empty"
-    body = "\n\\par\\medskip\n".join(_tabular(table, block.tolist()) for block in blocks)
+    floats: list[list[str]] = []
+    used = MOST_LINES
+    for block in blocks:
+        tabular = _tabular(table, block.tolist())
+        lines = tabular.count("\\\\")
+        if used + lines > MOST_LINES:
+            floats.append([])
+            used = 0
+        floats[-1].append(tabular)
+        used += lines
     notes = "".join(f"\\par\\textsuperscript{{{mark}}} {latex(text)}\n" for mark, text in table.footnotes)
+    label = slug(table.rows[0].scene)
+    first = f"\\caption{{{latex(' '.join(table.caption))}}}\n\\label{{tab:{label}}}\n"
+    heads = [first] + ["\\addtocounter{table}{-1}\n\\caption{Continued.}\n"] * (len(floats) - 1)
+    tails = [""] * (len(floats) - 1) + [f"\\par\\medskip\\raggedright\\scriptsize\n{notes}" if notes else ""]
+    parts = (_float(*part) for part in zip(heads, floats, tails))
+    return "% Needs \\usepackage{booktabs}.\n" + "".join(parts)
+
+
+def _float(head: str, tabulars: Sequence[str], tail: str) -> str:
+    """One `table*`: caption, tabulars below each other, footnotes."""
+    body = "\n\\par\\medskip\n".join(tabulars)
     return (
-        "% Needs \\usepackage{booktabs}.\n\\begin{table*}\n\\centering\\footnotesize\n"
-        "\\setlength{\\tabcolsep}{3.5pt}\n"
-        f"\\caption{{{latex(' '.join(table.caption))}}}\n\\label{{tab:{label}}}\n"
-        f"\\vspace{{4pt}}\n{body}\n"
-        + (f"\\par\\medskip\\raggedright\\scriptsize\n{notes}" if notes else "")
-        + "\\end{table*}\n"
+        "\\begin{table*}\n\\centering\\footnotesize\n\\setlength{\\tabcolsep}{3.5pt}\n"
+        f"{head}\\vspace{{4pt}}\n{body}\n{tail}\\end{{table*}}\n"
     )
 
 

@@ -104,7 +104,7 @@ def failed(
     """The fields of a failed cell."""
     return {
         "status": "failed", "error": {"stage": stage, "type": kind, "message": message},
-        "estimates": {}, "queries": {},
+        "estimates": {}, "metric_info": {}, "queries": {}, "notes": {},
     }  # fmt: skip
 
 

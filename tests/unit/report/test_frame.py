@@ -56,7 +56,7 @@ def test_only_rendered_faces_are_shown(make_record: Make) -> None:
 def test_a_dataset_is_named_by_kind_size_and_people() -> None:
     assert (
         data_label({"kind": "synthfaces", "size": [3, 64, 48], "num_classes": 20})
-        == f"synthfaces 64{TIMES}48 20 ids"
+        == f"synthfaces 64{TIMES}48, 20 ids"
     )
     assert data_label({"kind": "celeba", "size": 64}) == f"celeba 64{TIMES}64"
     assert data_label({}) == "?"
@@ -69,8 +69,8 @@ def test_datasets_of_one_name_are_told_apart_by_the_parameters_that_differ(make_
         for index in range(2)
     ]
     assert list(scenes(records)) == [
-        f"synthfaces 32{TIMES}32 8 ids (seed=0) · small_vgg",
-        f"synthfaces 32{TIMES}32 8 ids (seed=1) · small_vgg",
+        f"synthfaces 32{TIMES}32, 8 ids (seed = 0) · small_vgg",
+        f"synthfaces 32{TIMES}32, 8 ids (seed = 1) · small_vgg",
     ]
 
 

@@ -96,7 +96,7 @@ def test_a_cell_page_holds_its_whole_record(results_dir: Path, few_records: list
     facts = [
         f"{100 * estimate['value']:.1f} %",
         f"{100 * estimate['low']:.1f} % to {100 * estimate['high']:.1f} %",
-        "mibench run quick --attack dmi --defense none --seed 0",
+        "mibench run quick --attack dmi --defense none --seed 0 --out repeated",
         "params: steps",
         record["keys"]["train"],
         record["provenance"]["torch"],
@@ -136,7 +136,10 @@ def test_hostile_labels_stay_text(make_record: Make, tmp_path: Path) -> None:
 
 def test_the_command_quotes_labels(make_record: Make) -> None:
     record = make_record(("a b; rm -rf /", "score", False, 0.5))
-    assert repeat_command(record) == "mibench run quick --attack 'a b; rm -rf /' --defense none --seed 0"
+    assert (
+        repeat_command(record)
+        == "mibench run quick --attack 'a b; rm -rf /' --defense none --seed 0 --out repeated"
+    )
 
 
 def test_pages_repeat_bit_for_bit(results_dir: Path, few_records: list[dict[str, Any]]) -> None:

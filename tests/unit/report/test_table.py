@@ -141,15 +141,27 @@ def test_a_failed_seed_is_a_footnote_of_the_mean(make_record: Make) -> None:
     table = comparison(records, metrics=["aa"])
     entry = table.entries[0, 0, 0]
     assert (entry.shown, entry.seeds, entry.marks) == ("50.0", 2, "a")
-    assert table.footnotes == (("a", "Seed 0 failed: invert: RuntimeError: out of memory"),)
+    assert table.footnotes == (("a", "Seed 0: failed: invert: RuntimeError: out of memory"),)
     assert entry.cell == records[1]["cell"]
+
+
+def test_seeds_that_failed_alike_share_a_footnote(make_record: Make) -> None:
+    error = {"stage": "invert", "type": "RuntimeError", "message": "out of memory"}
+    fields = {"status": "failed", "error": error, "estimates": {}}
+    records = [make_record(GMI, defense(n), seed=s, **fields) for n in "ab" for s in (0, 1, 2)]
+    records[2] = make_record(GMI, defense("a"), seed=2)
+    table = comparison(records, metrics=["aa"])
+    assert table.footnotes == (
+        ("a", "Seeds 0, 1: failed: invert: RuntimeError: out of memory"),
+        ("b", "Failed: invert: RuntimeError: out of memory"),
+    )
 
 
 def test_a_flag_is_a_footnote_and_one_of_all_cells_a_sentence(make_record: Make) -> None:
     records = [make_record(GMI, defense(n), flags=["judge_below_gate"]) for n in "ab"]
     records[1]["flags"] = ["judge_below_gate", "constant_reconstructions"]
     table = comparison(records)
-    assert table.footnotes == (("a", "constant reconstructions"),)
+    assert table.footnotes == (("a", "Constant reconstructions"),)
     assert "Every measured cell is flagged: judge below gate." in table.caption
 
 

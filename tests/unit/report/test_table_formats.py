@@ -125,6 +125,14 @@ def test_latex_has_groups_rules_and_blocks(make_records: Make) -> None:
     assert comparison(make_records()).to_latex(max_columns=100).count(r"\begin{tabular}") == 1
 
 
+def test_latex_that_is_too_long_for_a_page_is_continued(make_records: Make) -> None:
+    few = comparison(make_records()).to_latex()
+    many = comparison(make_records(views=("stripped", "deployed"))).to_latex()
+    assert few.count(r"\begin{table*}") < many.count(r"\begin{table*}")
+    assert many.count(r"\label{") == 1
+    assert many.count(r"\caption{Continued.}") == many.count(r"\begin{table*}") - 1
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_compiles(hostile: Any, make_records: Make, tmp_path: Path) -> None:
     tables = (
