@@ -11,7 +11,8 @@ Source: An et al., NDSS 2022, and the authors' code.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import combinations
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from mibench.attack import Attack, Reconstructions
 from mibench.gan import StylePrior
 from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
 from mibench.noise import Noise
-from mibench.plugin import Card, Context
+from mibench.plugin import Card, Context, Settings
 from mibench.prior import LatentSpace, Prior
 from mibench.victim import WhiteBoxVictim
 
@@ -56,9 +57,26 @@ class Mirror(Attack[WhiteBoxVictim]):
             "the style generator is small and trained by the attack itself on its public images",
             "mirroring, best iterate and schedule are per image, so that rows are independent",
             "the best iterate is stored with its own loss; the authors' code is off by one step",
+            "presamples are moved into the box before the first step, not after it",
             "random dropout of the victim's blocks, an option of the authors' code, is left out",
         ),
     )
+
+    toy: ClassVar[Settings] = {
+        "prior": {
+            "latent_dim": 8,
+            "w_dim": 8,
+            "width": 4,
+            "critic_width": 4,
+            "steps": 8,
+            "batch": 8,
+            "p_samples": 64,
+        },
+        "search": {"steps": 10, "lr": 0.1},
+        "candidates": 2,
+        "presamples": 32,
+        "keep": 4,
+    }
 
     prior: StylePrior = field(default_factory=StylePrior)
     search: Search = field(default_factory=lambda: Search(steps=20_000, lr=0.25, warmup=0.05, cooldown=0.25))
@@ -153,8 +171,9 @@ def runner_ups(logits: Tensor, labels: Tensor) -> Tensor:
 def most_consistent(runners: Tensor, own: Tensor) -> int:
     """The authors' choice among candidates: agreement on runner-up labels, then the target's logit.
 
-    The largest group of candidates that share two runner-up labels wins (then one label, if no two
-    candidates share two); within it the largest target logit. Agreement tells a face from noise.
+    The largest group of candidates that all share the same two runner-up labels wins (then one label, if no
+    two candidates share two); within it, and among groups of that size, the largest target logit. Agreement
+    tells a face from noise.
 
     Args:
         runners: (R, 5) int64, runner-up labels of each candidate.
@@ -162,8 +181,9 @@ def most_consistent(runners: Tensor, own: Tensor) -> int:
     """
     sets = [frozenset(row) for row in runners.tolist()]
     for shared in (2, 1):
-        groups = [[i for i, other in enumerate(sets) if len(mine & other) >= shared] for mine in sets]
-        size = max(len(group) for group in groups)
+        agreed = {labels for mine in sets for labels in combinations(sorted(mine), shared)}
+        groups = [[i for i, mine in enumerate(sets) if mine.issuperset(labels)] for labels in agreed]
+        size = max((len(group) for group in groups), default=0)
         if size > 1:
             members = sorted({i for group in groups if len(group) == size for i in group})
             return max(members, key=lambda i: float(own[i]))

@@ -10,7 +10,7 @@ Source: An et al., NDSS 2022, and the authors' code.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from mibench.attack import Attack, Reconstructions
 from mibench.gan import StylePrior, WSpace
 from mibench.nets.style import from_p, to_p
 from mibench.noise import Noise
-from mibench.plugin import Card, Context
+from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.victim import ScoreVictim
 
@@ -59,6 +59,21 @@ class MirrorBb(Attack[ScoreVictim]):
         ),
     )
 
+    toy: ClassVar[Settings] = {
+        "prior": {
+            "latent_dim": 8,
+            "w_dim": 8,
+            "width": 4,
+            "critic_width": 4,
+            "steps": 8,
+            "batch": 8,
+            "p_samples": 64,
+        },
+        "population": 8,
+        "generations": 2,
+        "presamples": 32,
+    }
+
     prior: StylePrior = field(default_factory=StylePrior)
     population: int = 1_000
     generations: int = 100
@@ -74,6 +89,8 @@ class MirrorBb(Attack[ScoreVictim]):
                 "mirror_bb: 2 <= population <= presamples must hold, got "
                 f"{self.population} and {self.presamples}."
             )
+        if self.generations < 0:
+            raise ValueError(f"mirror_bb: generations must be >= 0, got {self.generations}.")
 
     def prior_spec(self) -> StylePrior:
         """The style generator."""

@@ -46,6 +46,10 @@ class Search:
     def __post_init__(self) -> None:
         if self.steps < 0 or not self.lr > 0:
             raise ValueError(f"search: steps must be >= 0 and lr > 0, got {self.steps} and {self.lr}.")
+        if not (0 <= self.warmup < 1 and 0 <= self.cooldown < 1):
+            raise ValueError(
+                f"search: warmup and cooldown must lie in [0, 1), got {self.warmup} and {self.cooldown}."
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate relative to the peak at a step in [0, steps].
@@ -75,13 +79,16 @@ def search_latents(
         objective: latents (B, D) -> (loss (B,) to descend, score (B,) by which the best iterate is kept).
         search: options.
         ctx: gives the reporter.
-        project: latents moved back into the allowed region after each step; None leaves them.
+        project: moves latents into the allowed region, the start first and then after each step; None leaves
+            them.
 
     Returns:
         The kept latents (B, D) and their scores (B,), detached. Scores belong to the latents returned.
     """
-    latents = start.detach().clone().requires_grad_(True)
-    best, best_score = start.detach().clone(), torch.full((len(start),), torch.inf, device=start.device)
+    # a start outside the region often scores best of all, and would be kept
+    start = start.detach() if project is None else project(start.detach())
+    latents = start.clone().requires_grad_(True)
+    best, best_score = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
     optimizer = _make_optimizer(latents, search)
     watch = Stopwatch()
     for step in range(search.steps + 1):

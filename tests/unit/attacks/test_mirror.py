@@ -1,0 +1,359 @@
+"""Known answers of Mirror: presamples, the box, the choice; and what both its engines keep to."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mibench.attack import Reconstructions
+from mibench.errors import AccessError, QueryBudgetError
+from mibench.gan import StylePrior
+from mibench.nets import NetSpec, build
+from mibench.nets.classifier import Classifier
+from mibench.noise import Noise
+from mibench.plugin import Context
+from mibench.prior import Prior
+from mibench.registry import get_attack
+from mibench.victim import LabelVictim, ScoreVictim, WhiteBoxVictim, fingerprint, freeze
+
+mirror: Any = importlib.import_module(get_attack("mirror").__module__)
+presamples: Any = importlib.import_module("mibench.attacks._presamples")
+
+SHAPE = (3, 8, 8)
+DIM = 6
+PRIOR = {"latent_dim": 6, "w_dim": 5, "width": 4, "critic_width": 4, "steps": 0, "p_samples": 100}
+WHITE: dict[str, Any] = {
+    "search": {"steps": 6, "lr": 0.05, "warmup": 0.05, "cooldown": 0.25},
+    "candidates": 3,
+    "presamples": 20,
+    "keep": 7,
+}
+BLACK: dict[str, Any] = {"population": 6, "generations": 4, "presamples": 20, "mutation_rate": 0.5}
+ENGINES = pytest.mark.parametrize("engine", ["mirror", "mirror_bb"])
+Engine = Literal["mirror", "mirror_bb"]
+
+
+class Linear(Classifier):
+    """Logits linear in the pixels."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__(NetSpec(name="linear", channels=DIM, size=1, num_classes=len(weights)))
+        self.feature_dim, self.head = DIM, nn.Linear(DIM, len(weights), bias=False)
+        self.head.weight = nn.Parameter(weights)
+
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (x.flatten(1),)
+
+
+def attack_of(engine: Engine, **options: Any) -> Any:
+    """One of the two attacks with these fields; Any, because its own methods are called."""
+    tiny = WHITE if engine == "mirror" else BLACK
+    return get_attack(engine).from_params({"prior": PRIOR, **tiny, **options})
+
+
+def net_of(seed: int = 0) -> Classifier:
+    net = build(NetSpec(name="mlp", width=8, size=8, num_classes=5), torch.Generator().manual_seed(seed))
+    freeze(net)
+    return net
+
+
+def victim_of(engine: Engine, *, max_queries: int | None = None) -> Any:
+    """Exactly the victim that the engine declares."""
+    net = net_of()
+    if engine == "mirror":
+        return WhiteBoxVictim(lambda x: net(x).softmax(1), net, max_queries=max_queries)
+    return ScoreVictim(lambda x: net(x).softmax(1), shape=SHAPE, num_classes=5, max_queries=max_queries)
+
+
+def adapted(engine: Engine, **options: Any) -> Prior:
+    attack, ctx = attack_of(engine, **options), Context(seed=1)
+    prior: Prior = attack.adapt_prior(attack.learn_prior(public(), ctx), victim_of(engine), public(), ctx)
+    return prior
+
+
+def run(
+    engine: Engine, targets: Sequence[int], ctx: Context | None = None, victim: Any = None, **options: Any
+) -> Reconstructions:
+    victim = victim_of(engine) if victim is None else victim
+    got: Reconstructions = attack_of(engine, **options).invert(
+        victim, adapted(engine), torch.tensor(targets), ctx or Context(seed=5)
+    )
+    return got
+
+
+def public() -> Tensor:
+    return uniform(4, *SHAPE)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# presamples
+
+
+def test_the_presamples_that_the_victim_likes_most_are_kept_best_first(cube_prior: StylePrior) -> None:
+    weights = torch.randn(3, DIM, generator=torch.Generator().manual_seed(0)) / 3
+
+    def released(x: Tensor) -> Tensor:
+        return (x.flatten(1) @ weights.T).softmax(1)
+
+    ctx = Context(seed=4)
+    space = cube_prior.load({}, (DIM, 1, 1), ctx)
+    victim = ScoreVictim(released, shape=(DIM, 1, 1), num_classes=3)
+    got, scores = presamples.rank_presamples(space, victim, ctx, count=30, keep=4)
+    pool = space.start(Noise.of_targets(4, torch.full((30,), -1)))
+    table = released(pool[:, :, None, None])
+    for label in range(3):
+        order = table[:, label].argsort(descending=True)[:4]
+        torch.testing.assert_close(got[label], pool[order])
+        torch.testing.assert_close(scores[label], table[order, label])
+    assert victim.queries.forward == 30
+
+
+@ENGINES
+def test_presamples_do_not_depend_on_chunks(engine: Engine) -> None:
+    attack, whole = attack_of(engine), adapted(engine)
+    prior = attack.learn_prior(public(), Context(seed=1))
+    parts = attack.adapt_prior(prior, victim_of(engine), public(), Context(seed=1, max_batch=7))
+    torch.testing.assert_close(parts["starts"], whole["starts"], atol=1e-5, rtol=0)
+    assert whole["starts"].shape == (5, 7 if engine == "mirror" else 6, 5)
+
+
+def test_each_repeat_takes_the_next_ranks_and_begins_anew_after_the_last() -> None:
+    ranked = torch.arange(2 * 5).view(2, 5, 1).float()
+    targets, occurrence = torch.tensor([1, 0, 1, 1]), torch.tensor([0, 0, 1, 2])
+    got = presamples.starts_of(ranked, targets, occurrence, 2).flatten().tolist()
+    assert got == [5, 6, 0, 1, 7, 8, 9, 5]
+
+
+# the white-box engine
+
+
+@pytest.mark.parametrize("loss", ["ce", "max_margin"])
+@pytest.mark.parametrize("select", ["consistent", "confidence"])
+def test_a_linear_world_ends_at_the_vertex_of_the_weights(
+    loss: str, select: str, cube_prior: StylePrior
+) -> None:
+    weights = torch.randn(2, DIM, generator=torch.Generator().manual_seed(3))
+    net = Linear(weights)
+    freeze(net)
+    victim = WhiteBoxVictim(lambda x: net(x).softmax(1), net)
+    options = {"loss": loss, "select": select, "flip": False}
+    attack = attack_of(
+        "mirror", **options, search={"steps": 120, "lr": 0.1, "warmup": 0.05, "cooldown": 0.25}
+    )
+    attack = dataclasses.replace(attack, prior=cube_prior)
+    prior = attack.adapt_prior({}, victim, uniform(1, DIM, 1, 1), Context())
+    got = attack.invert(victim, prior, torch.tensor([1, 0]), Context())
+    vertex = (weights[0] - weights[1] > 0).float()
+    assert torch.equal(got.images.flatten(1), torch.stack([1 - vertex, vertex]))
+
+
+def test_the_result_lies_in_the_box_although_the_presamples_do_not() -> None:
+    prior = adapted("mirror")
+    space: Any = StylePrior(**PRIOR).load(prior, SHAPE, Context())
+    assert bool((prior["starts"] != space.project(prior["starts"])).any())
+    with torch.no_grad():
+        inside = space.decode(space.project(prior["starts"].flatten(0, 1)))
+        outside = space.decode(prior["starts"].flatten(0, 1))
+    got = run("mirror", [0, 1, 2], search={"steps": 0}, flip=False).images
+    for image in got:
+        assert float((inside - image).abs().amax((1, 2, 3)).min()) < 1e-5
+        assert float((outside - image).abs().amax((1, 2, 3)).min()) > 1e-5
+
+
+def test_the_search_climbs_the_victim() -> None:
+    rates = [
+        run("mirror", range(5), search={"steps": steps, "lr": 0.05}, flip=False, select="confidence")
+        for steps in (0, 40)
+    ]
+    assert bool((rates[1].confidence > rates[0].confidence).all())
+
+
+def test_images_are_mirrored_for_each_row_and_step_on_its_own() -> None:
+    seen: list[Tensor] = []
+    net = net_of()
+
+    def view(x: Tensor) -> Tensor:
+        seen.append(x.detach().clone())
+        logits: Tensor = net(x)
+        return logits
+
+    victim = WhiteBoxVictim(lambda x: net(x).softmax(1), net, view=view)
+    # without a step's movement only the mirror changes what the victim sees
+    run("mirror", [0, 1, 2, 3], victim=victim, search={"steps": 30, "lr": 1e-12})
+    plain = torch.stack(seen[:31])
+    flipped = (plain - plain[:1].flip(4)).abs().amax((2, 3, 4)) < 1e-6
+    rate = flipped.float()
+    assert 0.35 < float(rate[1:].mean()) < 0.65
+    assert len({tuple(column) for column in rate[1:].T.tolist()}) > 6
+
+
+def test_without_a_mirror_the_victim_sees_the_decoded_images() -> None:
+    assert not torch.equal(run("mirror", [0, 1]).images, run("mirror", [0, 1], flip=False).images)
+
+
+def test_a_group_that_agrees_on_two_labels_beats_a_surer_single() -> None:
+    runners = torch.tensor([[1, 2, 3, 4, 5], [10, 11, 12, 13, 14], [1, 2, 6, 7, 8], [2, 1, 20, 21, 22]])
+    assert mirror.most_consistent(runners, torch.tensor([1.0, 9.0, 3.0, 2.0])) == 2
+
+
+def test_one_shared_label_counts_where_no_two_candidates_share_two() -> None:
+    runners = torch.tensor([[1, 2], [3, 4], [5, 1], [6, 7]])
+    assert mirror.most_consistent(runners, torch.tensor([1.0, 9.0, 2.0, 8.0])) == 2
+
+
+def test_a_candidate_that_shares_other_labels_with_each_makes_no_group() -> None:
+    # the first shares two labels with each of the others, yet only the last three agree on one pair
+    runners = torch.tensor([[1, 2, 3, 4, 9], [1, 2, 5, 6, 7], [3, 4, 5, 6, 8], [5, 6, 9, 4, 11]])
+    assert mirror.most_consistent(runners, torch.tensor([9.0, 1.0, 2.0, 3.0])) == 3
+
+
+def test_candidates_without_agreement_are_ranked_by_the_target() -> None:
+    runners = torch.arange(20).view(4, 5)
+    assert mirror.most_consistent(runners, torch.tensor([-5.0, -2.0, -9.0, -3.0])) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    table=st.lists(st.lists(st.integers(0, 9), min_size=5, max_size=5, unique=True), min_size=1, max_size=6),
+    seed=st.integers(0, 999),
+)
+def test_the_choice_knows_neither_order_nor_names(table: list[list[int]], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    runners, own = torch.tensor(table), torch.randn(len(table), generator=generator)
+    chosen = mirror.most_consistent(runners, own)
+    assert 0 <= chosen < len(table)
+    order, names = torch.randperm(len(table), generator=generator), torch.randperm(10, generator=generator)
+    assert int(order[mirror.most_consistent(names[runners][order], own[order])]) == chosen
+    # a copy with a larger logit joins every group of its original, so it wins where that one won
+    twin = torch.cat([runners, runners[[chosen]]]), torch.cat([own, own.amax()[None] + 1])
+    assert mirror.most_consistent(*twin) == len(table)
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10**6), classes=st.integers(2, 9), rows=st.integers(1, 4))
+def test_runner_ups_are_the_best_other_labels(seed: int, classes: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(rows, classes, generator=generator)
+    labels = torch.randint(classes, (rows,), generator=generator)
+    got = mirror.runner_ups(logits, labels)
+    assert got.shape == (rows, min(5, classes - 1))
+    for row, label in enumerate(labels.tolist()):
+        order = [k for k in logits[row].argsort(descending=True).tolist() if k != label]
+        assert got[row].tolist() == order[:5]
+
+
+def test_the_choice_sees_each_problem_on_its_own() -> None:
+    attack = attack_of("mirror", candidates=2, select="confidence")
+    logits = torch.tensor([[-3.0, 0, 0], [-1.0, 0, 0], [0, 0, -7.0], [0, 0, -8.0]])
+    assert attack._choose(logits, torch.tensor([0, 0, 2, 2])).tolist() == [1, 2]
+
+
+# both engines
+
+
+def test_queries_of_the_white_box_engine() -> None:
+    victim = victim_of("mirror")
+    attack, ctx = attack_of("mirror"), Context()
+    prior = attack.adapt_prior(attack.learn_prior(public(), ctx), victim, public(), ctx)
+    assert (victim.queries.forward, victim.queries.gradient) == (20, 0)
+    attack.invert(victim, prior, torch.tensor([1, 2]), ctx)
+    assert victim.queries.gradient == 2 * 3 * 7
+    assert victim.queries.forward == 20 + 2 * 3 * (7 + 1)
+
+
+def test_queries_of_the_genetic_engine() -> None:
+    victim = victim_of("mirror_bb")
+    attack, ctx = attack_of("mirror_bb", stop_confidence=1.1), Context()
+    prior = attack.adapt_prior(attack.learn_prior(public(), ctx), victim, public(), ctx)
+    assert victim.queries.forward == 20
+    attack.invert(victim, prior, torch.tensor([1, 2, 1]), ctx)
+    assert victim.queries.forward == 20 + 3 * (6 + 4 * 5)
+    assert victim.queries.gradient == 0
+
+
+@ENGINES
+def test_a_spent_budget_is_let_through(engine: Engine) -> None:
+    with pytest.raises(QueryBudgetError, match="budget of 9 images"):
+        run(engine, [0, 1], victim=victim_of(engine, max_queries=9))
+
+
+@ENGINES
+def test_a_lower_access_level_is_not_enough(engine: Engine) -> None:
+    net = net_of()
+    if engine == "mirror":
+        lower: Any = ScoreVictim(lambda x: net(x).softmax(1), shape=SHAPE, num_classes=5)
+    else:
+        lower = LabelVictim(lambda x: net(x).softmax(1), shape=SHAPE, num_classes=5)
+    with pytest.raises(AccessError, match=f"a {lower.level}-level victim has no"):
+        run(engine, [0], victim=lower)
+
+
+@ENGINES
+def test_labels_do_not_meet_and_chunks_change_nothing(engine: Engine) -> None:
+    together = run(engine, [1, 3, 1]).images
+    for rows, targets in (([1], [3]), ([0, 2], [1, 1])):
+        torch.testing.assert_close(run(engine, targets).images, together[rows], atol=1e-5, rtol=0)
+    chunked = run(engine, [1, 3, 1], Context(seed=5, max_batch=4)).images
+    torch.testing.assert_close(chunked, together, atol=1e-5, rtol=0)
+
+
+@ENGINES
+def test_the_seed_decides_and_nothing_else(engine: Engine) -> None:
+    before = torch.get_rng_state()
+    one, two = run(engine, [0, 2]), run(engine, [0, 2])
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.confidence, two.confidence)
+    assert not torch.equal(run(engine, [0, 2], Context(seed=6)).images, one.images)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@ENGINES
+def test_repeats_of_a_label_are_kept_and_differ(engine: Engine) -> None:
+    victim = victim_of(engine)
+    got = run(engine, [2, 0, 2, 2], victim=victim)
+    assert got.targets.tolist() == [2, 0, 2, 2]
+    assert got.images.shape == (4, *SHAPE)
+    assert got.images.dtype == torch.float32
+    assert 0 <= got.images.min() <= got.images.max() <= 1
+    assert len(got.images.flatten(1).unique(dim=0)) == 4
+    seen = victim.scores(got.images)[range(4), got.targets]
+    torch.testing.assert_close(got.confidence, seen, atol=1e-5, rtol=0)
+
+
+def test_the_victim_is_left_as_it_was() -> None:
+    victim = victim_of("mirror")
+    before = fingerprint(victim.net)
+    run("mirror", [0, 3], victim=victim)
+    assert fingerprint(victim.net) == before
+
+
+@ENGINES
+def test_both_engines_share_one_prior(engine: Engine) -> None:
+    assert attack_of(engine).prior_spec() == attack_of("mirror").prior_spec() == StylePrior(**PRIOR)
+
+
+@pytest.mark.parametrize(
+    ("engine", "options", "message"),
+    [
+        ("mirror", {"candidates": 8}, "got 8, 7, 20"),
+        ("mirror", {"candidates": 0}, "got 0, 7, 20"),
+        ("mirror", {"keep": 21}, "got 3, 21, 20"),
+        ("mirror_bb", {"population": 1}, "got 1 and 20"),
+        ("mirror_bb", {"population": 21}, "got 21 and 20"),
+        ("mirror_bb", {"generations": -1}, "generations must be >= 0, got -1"),
+    ],
+)
+def test_impossible_options_are_refused(engine: Engine, options: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"{engine}: .*{message}"):
+        attack_of(engine, **options)
