@@ -10,7 +10,7 @@ Source: Yang, Zhang, Chang and Liang, CCS 2019 (arXiv:1902.08552), and the autho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from mibench.attack import Attack, Reconstructions
 from mibench.nets.classifier import as_channels_last
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.seeding import seeded
-from mibench.plugin import Card, Context, Stopwatch
+from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior
 from mibench.training import autocast, check_finite
 from mibench.victim import ScoreVictim, freeze
@@ -74,6 +74,8 @@ class Ami(Attack[ScoreVictim]):
             "Color images in [0, 1] of any size; theirs are gray, 64 px, scaled by pixel over the set.",
         ),
     )
+
+    toy: ClassVar[Settings] = {"width": 8, "epochs": 8, "batch": 16, "lr": 0.005}
 
     truncation: int = 1
     target_vector: Literal["onehot", "estimated", "smoothed"] = "onehot"

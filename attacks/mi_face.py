@@ -10,13 +10,13 @@ Source: Fredrikson, Jha and Ristenpart, CCS 2015, algorithm MI-Face.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
-from mibench.plugin import Card, Context, Stopwatch
+from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior
 from mibench.victim import WhiteBoxVictim
 
@@ -77,6 +77,8 @@ class MiFace(Attack[WhiteBoxVictim]):
             "auto-encoder.",
         ),
     )
+
+    toy: ClassVar[Settings] = {"max_iter": 15, "loss": "ce", "normalize_grad": True, "step": 0.03}
 
     max_iter: int = 5000
     patience: int = 100

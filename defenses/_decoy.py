@@ -19,7 +19,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from mibench.data.split import Labeled
 from mibench.defense import DefenderView, Defense
 from mibench.errors import MibenchError, TrainingError
 from mibench.nets.classifier import Classifier
-from mibench.plugin import Context, Stopwatch
+from mibench.plugin import Context, Settings, Stopwatch
 from mibench.training import check_finite
 from mibench.victim import freeze
 
@@ -121,6 +121,9 @@ class DecoyDefense(Defense):
     acts = "fine-tuning"
     per_target = True
     starts_from = "trained"
+
+    toy: ClassVar[Settings] = {"num_fakes": 8, "finetune_steps": 4, "fisher_samples": 16}
+    neutral: ClassVar[Settings | None] = {"alpha": 0.0, "beta": 0.0}
 
     alpha: float = 1.0
     beta: float = 1.0

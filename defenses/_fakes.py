@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from mibench.errors import MibenchError
 from mibench.gan import WganPrior
 from mibench.latent import Search, search_latents
 from mibench.nets.classifier import Classifier
-from mibench.plugin import Context
+from mibench.plugin import Context, Settings
 from mibench.prior import LatentSpace, PriorSpec
 
 from ._decoy import DEVIATIONS as _DEVIATIONS
@@ -50,6 +50,18 @@ class ShadowInversion(DecoyDefense):
     """
 
     needs = frozenset({"prior", "public_net"})
+    toy: ClassVar[Settings] = {
+        **DecoyDefense.toy,
+        "substitute": {
+            "latent_dim": 8,
+            "width": 4,
+            "critic_width": 4,
+            "steps": 4,
+            "n_critic": 1,
+            "batch": 8,
+        },
+        "z_steps": 3,
+    }
 
     substitute: WganPrior = field(default_factory=WganPrior)
     z_steps: int = 120

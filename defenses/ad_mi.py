@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from mibench.defense import DefenderView, Defense, Released, State
 from mibench.nets.classifier import Classifier, NetSpec, as_channels_last
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.seeding import seeded
-from mibench.plugin import Card, Context, Stopwatch
+from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.training import autocast, check_finite
 from mibench.victim import freeze
 
@@ -62,6 +62,9 @@ class AdMi(Defense):
             "The gradient passes through the log-probabilities, so sure predictions are moved too.",
         ),
     )
+
+    toy: ClassVar[Settings] = {"steps": 3, "width": 8, "epochs": 2, "batch": 16}
+    neutral: ClassVar[Settings | None] = {"steps": 0}
 
     steps: int = 10
     step_size: float = 0.5

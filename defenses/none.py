@@ -7,9 +7,10 @@ every paper of the field has this row, mostly under the name "Original" or "No D
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mibench.defense import Defense
-from mibench.plugin import Card
+from mibench.plugin import Card, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,3 +19,4 @@ class Undefended(Defense):
 
     name = "none"
     card = Card(title="No defense: the suite's recipe and the plain softmax")
+    neutral: ClassVar[Settings | None] = {}

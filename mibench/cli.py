@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from mibench.errors import MibenchError, RecordError
 
@@ -193,6 +194,54 @@ def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE")]) -> None:
 
 
 @app.command()
+def check(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A plugin's name, alias or .py file.")],
+) -> None:
+    """Hold a plugin against its contract: one line a check, and what to do where one fails."""
+    from mibench.catalog import find_plugins
+    from mibench.testing import checks_for
+
+    has_failed = False
+    for plugin in find_plugins(name):
+        for one in checks_for(plugin):
+            verdict = one.run()
+            has_failed = has_failed or verdict.status == "fail"
+            _print_line(verdict.status, f"{plugin.name}: {one.title}", verdict.text)
+    if has_failed:
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def doctor(out: Out = Path("results"), store: StoreOption = None) -> None:
+    """Say what this machine offers, what is wrong with it, and how to mend that."""
+    from mibench.doctor import diagnose
+
+    findings = diagnose(store or out / "store")
+    for finding in findings:
+        _print_line(finding.status, finding.what, finding.text)
+    if any(finding.status == "fail" for finding in findings):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command(hidden=True)
+def lock(
+    is_check: Annotated[bool, typer.Option("--check", help="Compare and write nothing.")] = False,
+) -> None:
+    """Write plugins.lock: version and source of every built-in plugin."""
+    from mibench.lock import LOCK, differences, present, read_lock, write_lock
+
+    if not is_check:
+        print(write_lock())
+        return
+    found = differences(read_lock(), present())
+    for line in found:
+        print(line)
+    if found:
+        print(f"{len(found)} of the built-in plugins are not as {LOCK.name} has them.", file=sys.stderr)
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
 def table(
     results: Results,
     metric: Annotated[list[str] | None, typer.Option("--metric", help="Columns. May be repeated.")] = None,
@@ -333,6 +382,13 @@ def _records(folder: Path) -> list[Record]:
     from mibench.record import read_records
 
     return read_records(folder / "records.jsonl")
+
+
+def _print_line(status: str, what: str, text: str) -> None:
+    """One line of a check or of the doctor, its status in color on a terminal."""
+    style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[status]
+    line = Text.assemble((f"{status:4}", style), f"  {what}", f": {text}" if text else "")
+    _console().print(line, soft_wrap=True)
 
 
 def _print_files(paths: Sequence[Path]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from mibench.data.split import Labeled
 from mibench.nets.classifier import Classifier
-from mibench.plugin import Context, Plugin
+from mibench.plugin import Context, Plugin, Settings
 from mibench.prior import PriorSpec
 from mibench.training import Recipe, fit
 
@@ -59,7 +59,7 @@ class Defense(Plugin):
     per_target: ClassVar[bool] = False
     starts_from: ClassVar[Literal["scratch", "trained"]] = "scratch"
     aliases: ClassVar[tuple[str, ...]] = ()
-    neutral: ClassVar[Mapping[str, Any] | None] = None
+    neutral: ClassVar[Settings | None] = None
 
     def substitute_prior(self) -> PriorSpec | None:
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""

@@ -19,6 +19,7 @@ from torch import Tensor
 from mibench.noise import Noise, derive_seed
 
 Progress = Callable[[int, int, dict[str, float]], None]
+Settings = Mapping[str, Any]  # fields and their values, nested as in a suite's table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Plugin:
     name: ClassVar[str]
     version: ClassVar[int] = 1
     card: ClassVar[Card]
-    toy: ClassVar[Mapping[str, Any]] = {}
+    toy: ClassVar[Settings] = {}
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def params(self) -> dict[str, Any]:
