@@ -50,7 +50,7 @@ toy: $(STAMP)  ## Run the suite `smoke`: every part for a few steps.
 	$(BIN)/mibench run smoke
 
 lock: $(STAMP)-test  ## Write plugins.lock anew, after the version of a changed plugin was raised.
-	$(BIN)/python -m mibench.lock
+	$(BIN)/mibench lock
 
 site: $(STAMP)  ## Write the pages of results/quick anew, from its records alone.
 	$(BIN)/mibench report results/quick

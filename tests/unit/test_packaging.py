@@ -84,7 +84,7 @@ def test_an_unpacked_wheel_finds_its_plugins_and_no_foreign_ones(
 ) -> None:
     site = tmp_path_factory.mktemp("site-packages")
     zipfile.ZipFile(wheel).extractall(site)
-    # pip unpacks the top-level folders of foreign wheels beside ours; without pyproject.toml they do not count
+    # foreign wheels unpack their top-level folders beside ours; without a pyproject.toml they do not count
     shutil.copytree(foreign / "attacks", site / "attacks")
     found = seen_from(foreign, site)
     assert str(found["file"]).startswith(str(site))
