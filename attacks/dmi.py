@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
 from mibench.nets.dcgan import DcganGenerator
 from mibench.nets.inversion_gan import InversionDiscriminator
 from mibench.nets.seeding import seeded
-from mibench.plugin import Card, Context, Stopwatch
+from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior, Shape
 from mibench.training import check_finite
 from mibench.victim import WhiteBoxVictim, freeze
@@ -68,6 +69,15 @@ class Dmi(Attack[WhiteBoxVictim]):
             "minibatch discrimination sees one image at a time in the recovery, so rows are independent",
         ),
     )
+
+    toy: ClassVar[Settings] = {
+        "prior": {"latent_dim": 8, "width": 4, "critic_width": 4, "steps": 0},
+        "adapt_steps": 10,
+        "n_critic": 1,
+        "batch": 16,
+        "critic_width": 8,
+        "search": {"steps": 15, "lr": 0.05, "keep": "last"},
+    }
 
     prior: WganPrior = field(default_factory=lambda: WganPrior(steps=0))
     adapt_steps: int = 11_000
