@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from mibench.benchmark import Bench
     from mibench.live import Live
     from mibench.plan import Plan
-    from mibench.record import Record
     from mibench.store import Store
 
 CHECK_FAILED, BAD_INPUT, CELL_FAILED, STOPPED = 1, 2, 3, 130
-_OPTIONS = {"no_args_is_help": True, "add_completion": False, "pretty_exceptions_enable": False}
-
-app = typer.Typer(help="Every model inversion attack against every defense.", **_OPTIONS)
-zoo_app = typer.Typer(help="Ready-made priors that come with the package.", **_OPTIONS)
+app = typer.Typer(
+    help="Every model inversion attack against every defense.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 
 
@@ -249,10 +251,11 @@ def table(
     no_intervals: Annotated[bool, typer.Option("--no-intervals", help="Values alone.")] = False,
 ) -> None:
     """Print the comparison table of a results folder."""
+    from mibench.record import read_records
     from mibench.report import comparison
 
-    folder = _results(results)
-    found = comparison(_records(folder), metrics=metric, intervals=not no_intervals)
+    records = read_records(_results(results) / "records.jsonl")
+    found = comparison(records, metrics=metric, intervals=not no_intervals)
     if form is Form.terminal:
         console = _console()
         console.print(found.to_rich(console.width))
@@ -269,10 +272,11 @@ def table(
 @app.command()
 def plot(results: Results) -> None:
     """Draw the figures of a results folder again."""
+    from mibench.record import read_records
     from mibench.report import write_grids, write_plots
 
     folder = _results(results)
-    records = _records(folder)
+    records = read_records(folder / "records.jsonl")
     _print_files([*write_plots(records, folder), *write_grids(records, folder)])
 
 
@@ -378,12 +382,6 @@ def _results(path: Path) -> Path:
     return folder
 
 
-def _records(folder: Path) -> list[Record]:
-    from mibench.record import read_records
-
-    return read_records(folder / "records.jsonl")
-
-
 def _print_line(status: str, what: str, text: str) -> None:
     """One line of a check or of the doctor, its status in color on a terminal."""
     style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[status]
@@ -396,6 +394,3 @@ def _print_files(paths: Sequence[Path]) -> None:
     for path in paths:
         if "cells" not in path.parts[-3:-1]:
             print(path)
-
-
-__all__ = ["app", "main"]

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from mibench.estimate import Estimates
 from mibench.live import duration
-from mibench.plan import Plan
+from mibench.plan import Plan, Status
 from mibench.store import Store
 
-_STATES = ("hit", "zoo", "run", "idle")
+_STATES: tuple[Status, ...] = ("hit", "zoo", "run", "idle")
 
 
 def forecast(plan: Plan, store: Store) -> RenderableType:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from mibench import zoo
 from mibench.benchmark import pick_device, pick_jobs
 from mibench.errors import StoreError
 from mibench.key import Key
@@ -17,7 +18,6 @@ from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
 from mibench.store import Store, write_atomically
 from mibench.suite import Suite
 from mibench.task import Task
-from mibench.zoo import ZOO, manifest
 
 _MAY_SHIP = frozenset({"synthfaces"})  # a generator repeats the faces that it was trained on
 
@@ -53,7 +53,7 @@ def build_zoo(
     *,
     jobs: int | None = None,
     device: str = "auto",
-    folder: Path = ZOO,
+    folder: Path | None = None,
     on_event: OnEvent = ignore,
 ) -> list[Path]:
     """Train the priors of a plan from `plan_zoo`, write them and the manifest; returns the tensor files.
@@ -65,13 +65,13 @@ def build_zoo(
         store: where training leaves its results, and finds those of earlier runs.
         jobs: worker processes; None suits the device.
         device: `auto`, `cpu` or `cuda`.
-        folder: the zoo.
+        folder: the zoo; None takes the package's.
         on_event: told of everything that happens.
 
     Raises:
         StoreError: a prior could not be trained; the zoo is then as before.
     """
-    where = pick_device(device)
+    where, shelf = pick_device(device), folder or zoo.ZOO
     failed: list[str] = []
 
     def watch(event: Event) -> None:
@@ -85,7 +85,7 @@ def build_zoo(
     fresh: dict[Key, dict[str, object]] = {}
     for key in plan.wanted:
         data = _read(store, key)
-        write_atomically(folder / f"{key}.safetensors", data)
+        write_atomically(shelf / f"{key}.safetensors", data)
         task = plan.tasks[key]
         fresh[key] = {
             "sha256": hashlib.sha256(data).hexdigest(),
@@ -94,24 +94,25 @@ def build_zoo(
             "bytes": len(data),
             "suite": plan.suite.name,
         }
-    _write_manifest(folder, plan.suite.name, fresh)
-    return [folder / f"{key}.safetensors" for key in fresh]
+    _write_manifest(shelf, plan.suite.name, fresh)
+    return [shelf / f"{key}.safetensors" for key in fresh]
 
 
 def _read(store: Store, key: Key) -> bytes:
     artifact = store.get(key)
     if artifact is None:
         raise StoreError(f"zoo: prior {key[:12]} is gone from the store. Build again.")
-    return save(artifact.tensors)
+    data: bytes = save(artifact.tensors)
+    return data
 
 
 def _write_manifest(folder: Path, suite: str, fresh: dict[Key, dict[str, object]]) -> None:
-    manifest.cache_clear()
-    before = manifest(folder)
+    zoo.manifest.cache_clear()
+    before = zoo.manifest(folder)
     stale = [key for key, entry in before.items() if entry.get("suite") == suite and key not in fresh]
     kept = {key: entry for key, entry in before.items() if key not in stale}
     text = json.dumps(dict(sorted({**kept, **fresh}.items())), indent=1, sort_keys=True)
     write_atomically(folder / "manifest.json", f"{text}\n".encode())
     for key in stale:
         (folder / f"{key}.safetensors").unlink(missing_ok=True)
-    manifest.cache_clear()
+    zoo.manifest.cache_clear()

@@ -146,7 +146,7 @@ def says_where_it_acts(subject: DefenseSubject) -> Answer:
 
 def returns_a_frozen_classifier(subject: DefenseSubject) -> Answer:
     """It returns a classifier of the same interface, in eval mode, without hooks or gradients."""
-    net = subject.trial.net
+    net: object = subject.trial.net
     if not isinstance(net, Classifier):
         return f"`train` returned a {type(net).__name__}. Return a Classifier."
     if any(module.training for module in net.modules()):
@@ -296,7 +296,10 @@ def _weights(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _stored(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return load(save({name: value.clone().contiguous() for name, value in tensors.items()}))
+    stored: dict[str, Tensor] = load(
+        save({name: value.clone().contiguous() for name, value in tensors.items()})
+    )
+    return stored
 
 
 def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
