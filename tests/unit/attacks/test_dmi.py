@@ -1,0 +1,289 @@
+"""Known answers of DMI: its losses, the distribution that is learned, the teacher, queries, independence."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mibench.attack import Reconstructions
+from mibench.errors import AccessError, QueryBudgetError
+from mibench.nets import InversionDiscriminator, NetSpec, build, seeded
+from mibench.plugin import Context
+from mibench.prior import Prior
+from mibench.registry import get_attack
+from mibench.victim import ScoreVictim, WhiteBoxVictim, fingerprint, freeze
+
+dmi: Any = importlib.import_module(get_attack("dmi").__module__)
+
+SHAPE = (3, 16, 16)
+TINY: dict[str, Any] = {
+    "prior": {"latent_dim": 5, "width": 4, "critic_width": 4, "steps": 0},
+    "adapt_steps": 2,
+    "n_critic": 2,
+    "batch": 4,
+    "critic_width": 4,
+    "search": {"steps": 6, "lr": 0.05, "keep": "last"},
+}
+
+
+def attack_of(**options: Any) -> Any:
+    """The attack with these fields; Any, because its own methods are called."""
+    return get_attack("dmi").from_params({**TINY, **options})
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def public(count: int = 10) -> Tensor:
+    return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def victim_of(*, seed: int = 0, classes: int = 4, max_queries: int | None = None) -> WhiteBoxVictim:
+    """A small VGG, because its batch norm drifts where a victim is left in training mode."""
+    spec = NetSpec(name="small_vgg", width=2, size=16, num_classes=classes)
+    net = build(spec, torch.Generator().manual_seed(seed))
+    net.train()(public())
+    freeze(net)
+    return WhiteBoxVictim(lambda x: net(x).softmax(1), net, max_queries=max_queries)
+
+
+def adapted(attack: Any, victim: WhiteBoxVictim, ctx: Context) -> Prior:
+    prior: Prior = attack.adapt_prior(attack.learn_prior(public(), ctx), victim, public(), ctx)
+    return prior
+
+
+def run(
+    targets: Sequence[int],
+    *,
+    ctx: Context | None = None,
+    victim: WhiteBoxVictim | None = None,
+    **options: Any,
+) -> Reconstructions:
+    attack, learning = attack_of(**options), Context(seed=1)
+    victim = victim_of() if victim is None else victim
+    prior = adapted(attack, victim, learning)
+    got: Reconstructions = attack.invert(victim, prior, torch.tensor(targets), ctx or Context(seed=5))
+    return got
+
+
+@pytest.mark.parametrize("classes", [2, 8, 1000])
+def test_zero_logits_are_real_with_probability_k_in_k_plus_one(classes: int) -> None:
+    loss = dmi.realism_loss(torch.zeros(3, classes))
+    torch.testing.assert_close(loss, torch.full((3,), -math.log(classes / (classes + 1))))
+    if classes == 8:
+        assert float(loss[0]) == pytest.approx(0.11778, abs=1e-5)
+
+
+def test_realism_is_the_sigmoid_of_the_log_sum_of_exponentials() -> None:
+    d = 5 * draw(20, 6)
+    torch.testing.assert_close(dmi.realism_loss(d), -F.logsigmoid(d.logsumexp(1)))
+    total = d.exp().sum(1)
+    torch.testing.assert_close((-dmi.realism_loss(d)).exp(), total / (total + 1))
+    assert dmi.realism_loss(torch.full((1, 2), 300.0)).isfinite().all()
+
+
+class Logits(nn.Module):
+    """The image is its own vector of logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+
+def test_the_discriminator_meets_the_hard_loss_at_a_one_hot_label() -> None:
+    d, real, fake = draw(6, 4), draw(6, 4, seed=1), draw(6, 4, seed=2)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    got = dmi.discriminator_loss(Logits(), d, torch.eye(4)[labels], real, fake)
+    judged = -F.logsigmoid(real.logsumexp(1)).mean() - F.logsigmoid(-fake.logsumexp(1)).mean()
+    torch.testing.assert_close(got, F.cross_entropy(d, labels) + judged / 2)
+
+
+def test_the_discriminator_meets_the_entropy_at_its_own_answer() -> None:
+    d, rest = draw(6, 4), torch.zeros(6, 4)
+    own = d.softmax(1)
+    got = dmi.discriminator_loss(Logits(), d, own, rest, rest)
+    entropy = torch.distributions.Categorical(own).entropy().mean()
+    # zero logits: D = 4/5 for real and fake alike
+    torch.testing.assert_close(got, entropy - (math.log(4 / 5) + math.log(1 / 5)) / 2)
+
+
+@pytest.mark.parametrize(("batch", "classes"), [(1, 2), (5, 8), (64, 3)])
+def test_the_entropy_of_uniform_answers_is_summed_over_the_batch(batch: int, classes: int) -> None:
+    got = dmi.summed_entropy(torch.full((batch, classes), 3.0))
+    assert float(got) == pytest.approx(batch * math.log(classes), rel=1e-5)
+
+
+def discriminator(*, minibatch: bool = True) -> InversionDiscriminator:
+    with seeded(torch.Generator().manual_seed(1)):
+        # a small start lets the minibatch features speak; at the published one they are all but 0
+        return InversionDiscriminator(num_classes=4, width=4, size=16, minibatch=minibatch, init_std=0.01)
+
+
+def test_feature_matching_is_zero_for_the_same_batch_and_the_rest_is_entropy() -> None:
+    d, x = discriminator(), public(6)
+    assert dmi.generator_loss(d, x, x, 0.0) == 0
+    shuffled = x[torch.tensor([3, 0, 5, 1, 2, 4])]
+    torch.testing.assert_close(dmi.generator_loss(d, shuffled, x, 0.0), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert dmi.generator_loss(d, x * 0.5, x, 0.0) > 1e-3
+    expected = 1e-2 * dmi.summed_entropy(d(x))
+    torch.testing.assert_close(dmi.generator_loss(d, x, x, 1e-2), expected)
+
+
+@pytest.mark.parametrize("minibatch", [True, False])
+def test_an_image_is_judged_alone_as_in_a_batch_of_one(minibatch: bool) -> None:
+    d, x = discriminator(minibatch=minibatch), public(5)
+    alone = torch.cat([d(row[None]) for row in x])
+    torch.testing.assert_close(dmi.judge_alone(d, x), alone, atol=1e-5, rtol=1e-5)
+    assert torch.allclose(d(x), alone, atol=1e-3) is not minibatch
+
+
+def test_reparametrized_draws_have_the_mean_and_the_deviation_of_the_parameters() -> None:
+    params = torch.tensor([[1.0, -2.0, 0.0, math.log(4.0)]])
+    assert torch.equal(dmi.reparametrize(params, torch.zeros(1, 2)), params[:, :2])
+    got = dmi.reparametrize(params, torch.tensor([[1.0, 1.0]]))
+    torch.testing.assert_close(got, torch.tensor([[2.0, 0.0]]))
+    drawn = dmi.reparametrize(params.expand(20_000, 4), draw(20_000, 2))
+    torch.testing.assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn.std(0), torch.tensor([1.0, 2.0]), atol=0.05, rtol=0)
+
+
+class ZeroCritic(nn.Module):
+    """Every image is as real as any other."""
+
+    head = nn.Linear(1, 2)
+
+    def features(self, x: Tensor) -> Tensor:
+        return torch.zeros(len(x), 1)
+
+
+def test_the_distribution_closes_on_the_point_that_the_victim_asks_for() -> None:
+    # identity generator and minus the squared distance as the logit: E = |mu - a|^2 + sum sigma^2
+    point = torch.tensor([0.5, -1.0, 2.0])
+
+    class Asks:
+        def logits(self, x: Tensor) -> Tensor:
+            return torch.stack([-(x - point).square().sum(1), torch.zeros(len(x))], 1)
+
+    attack = attack_of(
+        prior={"latent_dim": 3, "steps": 0},
+        search={"steps": 800, "lr": 0.05, "keep": "last"},
+        loss="logit",
+        log_var=0.0,
+        samples=8,
+    )
+    learned = attack._recover(Asks(), nn.Identity(), ZeroCritic(), torch.tensor([0]), Context(seed=2))
+    mu, log_var = learned.chunk(2, dim=1)
+    torch.testing.assert_close(mu[0], point, atol=0.05, rtol=0)
+    assert bool((torch.exp(0.5 * log_var) < 0.1).all())
+
+
+def test_without_an_identity_weight_the_victim_decides_nothing() -> None:
+    prior = adapted(attack_of(), victim_of(), Context(seed=1))
+    images = {
+        weight: [
+            attack_of(identity_weight=weight)
+            .invert(victim_of(seed=seed), prior, torch.tensor([2]), Context(seed=5))
+            .images
+            for seed in (0, 7)
+        ]
+        for weight in (0.0, 100.0)
+    }
+    assert torch.equal(*images[0.0])
+    assert not torch.equal(*images[100.0])
+
+
+def test_the_teacher_is_left_as_it_was() -> None:
+    victim = victim_of()
+    before = fingerprint(victim.net)
+    run([0, 3], victim=victim)
+    assert fingerprint(victim.net) == before
+
+
+def test_soft_labels_are_asked_for_once_and_recovery_costs_one_query_a_step_and_draw() -> None:
+    attack, victim, ctx = attack_of(samples=2, best_of=3), victim_of(), Context()
+    prior = adapted(attack, victim, ctx)
+    assert (victim.queries.forward, victim.queries.gradient) == (10, 0)
+    attack.invert(victim, prior, torch.tensor([1, 3, 1]), ctx)
+    # two labels, two draws a step, the start and six steps; then three latents for each of three rows
+    assert victim.queries.gradient == 2 * 2 * 7
+    assert victim.queries.forward == 10 + 2 * 2 * 7 + 3 * 3
+
+
+def test_a_spent_budget_is_let_through() -> None:
+    with pytest.raises(QueryBudgetError, match="budget of 12 images"):
+        run([0, 1], victim=victim_of(max_queries=12))
+
+
+def test_scores_are_not_enough() -> None:
+    attack, ctx = attack_of(), Context()
+    victim = ScoreVictim(lambda x: torch.ones(len(x), 4) / 4, shape=SHAPE, num_classes=4)
+    with pytest.raises(AccessError, match="a score-level victim has no 'logits'"):
+        attack.adapt_prior(attack.learn_prior(public(), ctx), victim, public(), ctx)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"minibatch": False, "samples": 2, "best_of": 2, "loss": "max_margin"}]
+)
+def test_labels_do_not_meet_and_chunks_change_nothing(options: dict[str, Any]) -> None:
+    together = run([1, 3, 1], **options).images
+    for rows, targets in (([1], [3]), ([0, 2], [1, 1])):
+        torch.testing.assert_close(run(targets, **options).images, together[rows], atol=1e-5, rtol=0)
+    chunked = run([1, 3, 1], ctx=Context(seed=5, max_batch=2), **options)
+    torch.testing.assert_close(chunked.images, together, atol=1e-5, rtol=0)
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    before = torch.get_rng_state()
+    one, two = run([0, 2]), run([0, 2])
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.confidence, two.confidence)
+    assert not torch.equal(run([0, 2], ctx=Context(seed=6)).images, one.images)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_adapted_prior_depends_on_the_seed_and_on_the_victim() -> None:
+    attack = attack_of()
+    one, two = (adapted(attack, victim_of(), Context(seed=1)) for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    for other in (
+        adapted(attack, victim_of(seed=7), Context(seed=1)),
+        adapted(attack, victim_of(), Context(seed=2)),
+    ):
+        assert any(not torch.equal(one[key], other[key]) for key in one)
+
+
+def test_repeats_of_a_label_are_kept_and_differ() -> None:
+    victim = victim_of()
+    got = run([2, 0, 2, 2], victim=victim)
+    assert got.targets.tolist() == [2, 0, 2, 2]
+    assert got.images.shape == (4, *SHAPE)
+    assert got.images.dtype == torch.float32
+    assert 0 <= got.images.min() <= got.images.max() <= 1
+    assert len(got.images.flatten(1).unique(dim=0)) == 4
+    seen = victim.scores(got.images)[range(4), got.targets]
+    torch.testing.assert_close(got.confidence, seen, atol=1e-5, rtol=0)
+
+
+def test_the_victims_favorite_of_several_draws_is_kept() -> None:
+    prior = adapted(attack_of(), victim_of(), Context(seed=1))
+    targets = torch.tensor([0, 1, 2, 3])
+    least = attack_of(best_of=1).invert(victim_of(), prior, targets, Context(seed=5)).confidence
+    most = attack_of(best_of=40).invert(victim_of(), prior, targets, Context(seed=5)).confidence
+    assert float((most - least).mean()) > 0
+
+
+@pytest.mark.parametrize("field", ["adapt_steps", "n_critic", "batch", "samples", "best_of"])
+def test_counts_below_one_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"dmi: {field} must be >= 1, got 0"):
+        attack_of(**{field: 0})
+
+
+def test_the_published_name_leads_to_it() -> None:
+    assert "ked_mi" in get_attack("dmi").aliases
