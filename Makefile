@@ -37,10 +37,10 @@ type: $(STAMP)-dev  ## Check types, strictly.
 	$(BIN)/mypy $(CODE)
 
 test: $(STAMP)-test  ## Run the fast tests; at most ten minutes on two cores.
-	$(BIN)/pytest -m "not slow" -n $(JOBS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS)
 
 test-slow: $(STAMP)-test  ## Run the tests that take minutes.
-	$(BIN)/pytest -m slow -n $(JOBS)
+	$(BIN)/python -m pytest -m slow -n $(JOBS)
 
 contract: $(STAMP)-test  ## Check one plugin against the contract: make contract P=dmi (a name or a file).
 	@test -n "$(P)" || { echo "contract: no plugin. Name one: make contract P=dmi"; exit 2; }
@@ -56,7 +56,7 @@ site: $(STAMP)  ## Write the pages of results/quick anew, from its records alone
 	$(BIN)/mibench report results/quick
 
 bench: $(STAMP)-test  ## Measure the speed of mibench itself.
-	$(BIN)/pytest benchmarks --benchmark-enable --benchmark-only -p no:xdist
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:xdist
 
 demo: $(STAMP)  ## Install, run the suite `quick`, print its table and name the files.
 	$(BIN)/mibench run quick
