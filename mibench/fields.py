@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from typing import Any
 
 _ENTRY = re.compile(r"^([A-Za-z_][\w, ]*?)(?: \([^)]*\))?:\s*(.*)$")
 
@@ -45,14 +44,3 @@ def args_section(docstring: str) -> dict[str, str]:
         elif line.strip():
             docs.update({name: f"{docs[name]} {line.strip()}".strip() for name in names})
     return docs
-
-
-def defaults(kind: type) -> dict[str, Any]:
-    """Name and default of every field of a dataclass; fields without one are left out."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = field.default_factory()
-    return found

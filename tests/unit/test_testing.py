@@ -1,0 +1,401 @@
+"""The contract checks see what they are there to see: each faulty plugin fails the check of its fault."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mibench.attack import Attack, Reconstructions
+from mibench.defense import DefenderView, Defense, Released, State
+from mibench.errors import PluginError, QueryBudgetError
+from mibench.metric import Case, Estimate, Metric
+from mibench.nets.classifier import Classifier
+from mibench.plugin import Card, Context, Plugin
+from mibench.prior import Prior
+from mibench.testing import Verdict, checks_for
+from mibench.victim import LabelVictim, ScoreVictim, WhiteBoxVictim
+
+CARD = Card(title="Test: one fault")
+
+
+def verdict(plugin: type[Plugin], name: str) -> Verdict:
+    """What one check says about a plugin."""
+    (check,) = [check for check in checks_for(plugin) if check.name == name]
+    return check.run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound(Attack[ScoreVictim]):
+    """The best of some noisy public images.
+
+    Args:
+        tries: images tried, >= 1.
+    """
+
+    name = "sound"
+    access = ScoreVictim
+    card = CARD
+    tries: int = 4
+
+    def learn_prior(self, public: Tensor, ctx: Context) -> Prior:
+        return {"public": public.clone()}
+
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        scores = victim.scores(prior["public"])
+        best = scores.argmax(0)[targets]
+        images = prior["public"][best] + 0.05 * ctx.noise(targets).normal("more", *victim.shape)
+        return Reconstructions.collect(images, targets, scores[best, targets])
+
+
+class UsesGlobalNoise(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        return Reconstructions.collect(got.images + 0.1 * torch.rand(got.images.shape), targets)
+
+
+class Meddles(Attack[WhiteBoxVictim]):
+    """Lets the victim's weights ask for gradients."""
+
+    name = "meddles"
+    access = WhiteBoxVictim
+    card = CARD
+
+    def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        images = torch.rand(len(targets), *victim.shape, generator=ctx.generator("x"))
+        victim.net.requires_grad_(True)
+        return Reconstructions.collect(images, targets)
+
+
+class Swallows(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        try:
+            return super().invert(victim, prior, targets, ctx)
+        except QueryBudgetError:
+            return Reconstructions.collect(torch.zeros(len(targets), *victim.shape), targets)
+
+
+class GivesNan(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        return Reconstructions(got.images * torch.nan, got.targets, got.confidence)
+
+
+class SortsTargets(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        return super().invert(victim, prior, targets.sort().values, ctx)
+
+
+class MixesRows(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        return Reconstructions.collect(got.images + 0.2 * got.images.mean(0), targets)
+
+
+class ChunkNoise(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        return Reconstructions.collect(got.images / ctx.max_batch, targets)
+
+
+class Writes(Sound):
+    def learn_prior(self, public: Tensor, ctx: Context) -> Prior:
+        Path("left-behind.txt").write_text("x", encoding="utf-8")
+        return super().learn_prior(public, ctx)
+
+
+class StoresNumber(Sound):
+    def learn_prior(self, public: Tensor, ctx: Context) -> Prior:
+        number: Any = 3
+        return {**super().learn_prior(public, ctx), "number": number}
+
+
+class WantsColor(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        return Reconstructions.collect(got.images.expand(-1, 3, -1, -1), targets)
+
+
+class AimsElsewhere(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        wrong = (targets + 1) % victim.num_classes
+        return dataclasses.replace(super().invert(victim, prior, wrong, ctx), targets=targets)
+
+
+class ReachesFurther(Attack[LabelVictim]):
+    """Asks for scores with label access."""
+
+    name = "reaches_further"
+    access = LabelVictim
+    card = CARD
+
+    def invert(self, victim: LabelVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        further: Any = victim
+        further.scores(torch.zeros(1, *victim.shape))
+        return Reconstructions.collect(torch.zeros(len(targets), *victim.shape), targets)
+
+
+class SaysOtherAccess(Sound):
+    access = WhiteBoxVictim
+
+
+SEEN = [
+    (UsesGlobalNoise, "leaves_the_global_state", "global generator has moved"),
+    (UsesGlobalNoise, "same_seed_same_bits", "a second run gave other images"),
+    (Meddles, "leaves_the_victim_as_it_was", "the victim's net has changed"),
+    (Swallows, "lets_a_spent_budget_through", "Do not catch QueryBudgetError"),
+    (GivesNan, "gives_finite_images_in_range", "NaN or infinity"),
+    (SortsTargets, "gives_one_image_for_each_target", "in order"),
+    (MixesRows, "rows_are_independent", "alone and in company"),
+    (ChunkNoise, "rows_are_independent", "with ctx.max_batch = 1"),
+    (Writes, "writes_to_scratch_alone", "left-behind.txt"),
+    (StoresNumber, "priors_are_tensors_that_can_be_stored", "gives 'number', which is no tensor"),
+    (WantsColor, "takes_gray_images", "gray images came back as"),
+    (AimsElsewhere, "beats_a_random_prior", "Mend the attack"),
+    (ReachesFurther, "runs_at_its_access_level", "a label-level victim has no 'scores'"),
+    (SaysOtherAccess, "declares_the_access_that_it_is_typed_for", "it is Attack[ScoreVictim]"),
+]
+
+
+@pytest.mark.parametrize(("plugin", "name", "wanted"), SEEN, ids=lambda one: getattr(one, "__name__", ""))
+def test_a_faulty_attack_is_seen(
+    plugin: type[Plugin], name: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    try:
+        found = verdict(plugin, name)
+    finally:
+        restore_toy_world()
+    assert found.status == "fail"
+    assert wanted in found.text
+
+
+def restore_toy_world() -> None:
+    """Make the toy world anew where a faulty attack has spoilt its net."""
+    from mibench.contract.toy import toy_world
+    from mibench.victim import freeze
+
+    freeze(toy_world().net)
+
+
+def test_a_sound_attack_passes_what_the_faulty_ones_fail() -> None:
+    names = {name for _, name, _ in SEEN}
+    verdicts = {check.name: check.run() for check in checks_for(Sound) if check.name in names}
+    assert names == set(verdicts)
+    assert {one.status for one in verdicts.values()} == {"ok"}, verdicts
+
+
+class TrainMode(Defense):
+    """Returns a net in training mode."""
+
+    name, card, acts = "train_mode", CARD, "training"
+
+    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
+        return super().train(net, view, ctx).train()
+
+
+class Hooked(Defense):
+    """Leaves a hook on the net."""
+
+    name, card, acts = "hooked", CARD, "training"
+
+    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
+        trained = super().train(net, view, ctx)
+        trained.head.register_forward_hook(lambda *_: None)
+        return trained
+
+
+class Untrained(Defense):
+    """Trains nothing."""
+
+    name, card, acts = "untrained", CARD, "training"
+
+    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
+        net.eval().requires_grad_(False)
+        return net
+
+
+class SpoilsImages(Defense):
+    """Changes the private images."""
+
+    name, card, acts = "spoils_images", CARD, "training"
+
+    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
+        view.private_train.images.mul_(1.0).add_(1e-3)
+        trained = super().train(net, view, ctx)
+        view.private_train.images.sub_(2e-3)
+        return trained
+
+
+class Louder(nn.Module):
+    """Released values that are no probabilities, and depend on the batch."""
+
+    def __init__(self, net: Classifier, *, spread: bool) -> None:
+        super().__init__()
+        self.plain, self.spread = Released(net), spread
+
+    def forward(self, x: Tensor) -> Tensor:
+        released: Tensor = self.plain(x)
+        return (released + released.mean(0)) / 2 if self.spread else released * 1.1
+
+
+class NoSimplex(Defense):
+    """Releases rows that do not sum to 1, and calls itself neutral."""
+
+    name, card, acts, neutral = "no_simplex", CARD, "output", {}
+
+    def protect(self, net: Classifier, state: State, ctx: Context) -> nn.Module:
+        return Louder(net, spread=False)
+
+
+class MixesBatch(Defense):
+    """Releases what hangs on the batch, and says that it acts on the training."""
+
+    name, card, acts = "mixes_batch", CARD, "training"
+
+    def protect(self, net: Classifier, state: State, ctx: Context) -> nn.Module:
+        return Louder(net, spread=True)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "name", "wanted"),
+    [
+        (TrainMode, "returns_a_frozen_classifier", "in training mode"),
+        (Hooked, "returns_a_frozen_classifier", "a hook is left"),
+        (Untrained, "beats_chance", "chance 0.25"),
+        (SpoilsImages, "leaves_the_images_as_they_were", "changed in place"),
+        (NoSimplex, "releases_probabilities", "rows sum to 1"),
+        (MixesBatch, "release_takes_each_image_by_itself", "Treat every row by itself"),
+        (MixesBatch, "says_where_it_acts", "An output step overrides"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_a_faulty_defense_is_seen(plugin: type[Plugin], name: str, wanted: str) -> None:
+    from mibench.contract.toy import toy_world
+
+    images = toy_world().private.images
+    kept = images.clone()
+    try:
+        found = verdict(plugin, name)
+    finally:
+        images.copy_(kept)
+    assert found.status == "fail"
+    assert wanted in found.text
+
+
+def test_a_neutral_setting_that_is_none_is_only_advised_against() -> None:
+    found = verdict(NoSimplex, "neutral_setting_equals_none")
+    assert found.status == "warn"
+    assert "from no defense" in found.text
+
+
+class Shuffled(Metric):
+    """Looks at the first row alone, and at nothing else."""
+
+    name, title, card, better, percent = "shuffled", "S", CARD, "lower", True
+
+    def measure(self, case: Case, ctx: Context) -> Estimate | None:
+        value = float(case.got.images[0].mean())
+        return Estimate(value, value, value, 1)
+
+
+class Reversed(Metric):
+    """The distance to the mean test image, which it calls better when low."""
+
+    name, title, card, better = "reversed", "R", CARD, "lower"
+
+    def measure(self, case: Case, ctx: Context) -> Estimate | None:
+        value = float((case.got.images - case.private_test.images).square().mean())
+        return Estimate(value, value + 1, value + 2, 1)
+
+
+class SpoilsCase(Metric):
+    """Changes the case."""
+
+    name, title, card, better = "spoils_case", "C", CARD, "lower"
+
+    def measure(self, case: Case, ctx: Context) -> Estimate | None:
+        case.got.images.add_(float(torch.rand(())))
+        value = float(case.got.images.mean())
+        return Estimate(value, value, value, 1)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "name", "wanted"),
+    [
+        (Shuffled, "order_does_not_matter", "in another order"),
+        (Reversed, "better_means_better", "Turn `better` round"),
+        (Reversed, "noise_moves_it_one_way", "turn back"),
+        (Reversed, "gives_a_sound_estimate", "is not in"),
+        (SpoilsCase, "leaves_the_case_as_it_was", "changed in place"),
+        (SpoilsCase, "repeats_itself", "Draw all randomness from ctx"),
+    ],
+    ids=lambda one: getattr(one, "__name__", ""),
+)
+def test_a_faulty_metric_is_seen(plugin: type[Plugin], name: str, wanted: str) -> None:
+    found = verdict(plugin, name)
+    assert found.status == "fail"
+    assert wanted in found.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsaid(Defense):
+    """A field without a word, of a kind that JSON does not give back."""
+
+    name = "unsaid"
+    card = Card(title=" ", paper="arXiv:0000.00000")
+    pair: list[int] = field(default_factory=lambda: [1])
+    both: Any = (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("is_hashable", "unhashable type"),
+        ("params_survive_json", "came back"),
+        ("name_is_the_files", "it is called 'unsaid', its file 'test_testing'"),
+        ("card_is_filled", "card.title is empty"),
+        ("fields_are_documented", "nothing says what 'pair' means"),
+    ],
+)
+def test_a_careless_plugin_is_seen(name: str, wanted: str) -> None:
+    found = verdict(Unsaid, name)
+    assert found.status == "fail"
+    assert wanted in found.text
+
+
+def test_a_class_that_forgets_its_own_decorator_is_seen() -> None:
+    assert "Put @dataclass(frozen=True, kw_only=True)" in verdict(TrainMode, "is_frozen").text
+
+
+def test_a_source_that_names_a_device_prints_or_seeds_is_seen(tmp_path: Path) -> None:
+    from mibench.registry import forget_files, load_plugin_file
+
+    toy = Path(__file__).parents[1] / "e2e" / "plugins" / "toy_short.py"
+    file = tmp_path / "toy_rude.py"
+    rude = '        print(torch.device("cuda:0"), torch.manual_seed(3))\n        recipe ='
+    text = toy.read_text(encoding="utf-8").replace("toy_short", "toy_rude").replace("        recipe =", rude)
+    file.write_text(f"{text}\nimport torch\n", encoding="utf-8")
+    try:
+        plugin = load_plugin_file(file)
+        for name, wanted in (
+            ("names_no_device", "names a GPU"),
+            ("prints_nothing", "prints"),
+            ("leaves_the_global_generator_alone", "seeds a global generator"),
+        ):
+            assert f"of toy_rude.py {wanted}" in verdict(plugin, name).text
+    finally:
+        forget_files()
+
+
+def test_settings_that_do_not_fit_are_named() -> None:
+    wrong: Any = type("WrongToy", (Sound,), {"toy": {"trys": 3}})
+    with pytest.raises(PluginError, match=r"no field 'trys'\. Did you mean 'tries'"):
+        checks_for(wrong)
+    with pytest.raises(PluginError, match="is no attack, defense or metric"):
+        checks_for(Plugin)
