@@ -17,7 +17,7 @@ JOBS ?= 2
 export OMP_NUM_THREADS := 1
 
 .NOTPARALLEL:
-.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo check clean
+.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo readme check clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ bench: $(STAMP)-test  ## Measure the speed of mibench itself.
 
 demo: $(STAMP)  ## Install, run the suite `quick`, print its table and name the files.
 	$(BIN)/mibench run quick
+
+readme: $(STAMP)  ## Fill the tables of the pages from the committed records.
+	$(BIN)/python docs/embed_table.py README.md results/*/README.md
 
 check: lint type test  ## Run all that CI runs.
 

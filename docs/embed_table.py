@@ -1,6 +1,7 @@
-"""Put the table of a results folder between the markers of a Markdown page, in place.
+"""Fill the marked tables of Markdown pages from records, in place: no number is typed by hand.
 
-Usage: python docs/embed_table.py results/quick README.md
+A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`.
+Usage: python docs/embed_table.py README.md results/quick/README.md
 """
 
 from __future__ import annotations
@@ -12,22 +13,30 @@ from pathlib import Path
 from mibench.record import read_records
 from mibench.report.table import comparison
 
+MARKED = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
-def embed(page: str, results: Path) -> str:
-    """The page with the table of `results` between its markers.
+
+def embed(page: str, root: Path) -> str:
+    """The page with every marked table made anew.
+
+    Args:
+        page: Markdown text with markers.
+        root: folder that the paths in the markers start from.
 
     Raises:
-        ValueError: the page has no markers for these results.
+        RecordError: the records cannot be read, or hold none of the metrics.
     """
-    start, end = f"<!-- table: {results.as_posix()} -->", "<!-- /table -->"
-    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
-    if not pattern.search(page):
-        raise ValueError(f"page: no '{start}' before a '{end}'. Add the two markers.")
-    table = comparison(read_records(results / "records.jsonl"), metrics=("mc_all", "mc_target", "aa", "fid"))
-    block = f"{start}\n{table.to_markdown().strip()}\n{end}"
-    return pattern.sub(lambda _: block, page)
+    return MARKED.sub(lambda found: _table(found, root), page)
+
+
+def _table(found: re.Match[str], root: Path) -> str:
+    start, folder, metrics, end = found.groups()
+    records = read_records(root / folder / "records.jsonl")
+    table = comparison(records, metrics=metrics.split(","))
+    return f"{start}{table.to_markdown().strip()}\n{end}"
 
 
 if __name__ == "__main__":
-    folder, file = Path(sys.argv[1]), Path(sys.argv[2])
-    file.write_text(embed(file.read_text(encoding="utf-8"), folder), encoding="utf-8")
+    for name in sys.argv[1:]:
+        file = Path(name)
+        file.write_text(embed(file.read_text(encoding="utf-8"), Path.cwd()), encoding="utf-8")
