@@ -9,7 +9,9 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Task as Line
+from rich.text import Text
 
 from mibench.estimate import Estimates
 from mibench.key import Key
@@ -56,12 +58,12 @@ class Live:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[info]}", style="dim"),
+            _Info(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self.overall = self.progress.add_task("", total=1.0, info="")
+        self.overall = self.progress.add_task("", total=1.0, info=self._times)
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -100,7 +102,8 @@ class Live:
 
     def left_s(self) -> float | None:
         """Seconds that are probably left; None while nothing is known."""
-        parts = [self._task_left(task) for task in self.todo.values()]
+        # a list of its own, because the screen asks from a thread of its own
+        parts = [self._task_left(task) for task in list(self.todo.values())]
         if any(part is None for part in parts):
             return None
         known = [part for part in parts if part is not None]
@@ -119,7 +122,7 @@ class Live:
     def _started(self, task: Task) -> None:
         one = _Running(task)
         if self.console.is_terminal:
-            one.line = self.progress.add_task(escape(task.title), total=1.0, info="")
+            one.line = self.progress.add_task(escape(task.title), total=1.0, info=lambda: one.losses)
         self.running[task.key] = one
 
     def _moved(self, task: Task, done: int, total: int, values: dict[str, float]) -> None:
@@ -129,7 +132,7 @@ class Live:
         one.share = done / max(1, total)
         one.losses = "  ".join(f"{name} {value:.3g}" for name, value in values.items())
         if one.line is not None:
-            self.progress.update(one.line, completed=one.share, info=escape(one.losses))
+            self.progress.update(one.line, completed=one.share)
 
     def _ended(self, task: Task, how: str, wall_s: float) -> None:
         self._forget(task)
@@ -146,11 +149,14 @@ class Live:
             self.progress.remove_task(one.line)
 
     def _show(self) -> None:
-        left = self.left_s()
-        spent = time.monotonic() - self.since
+        left, spent = self.left_s(), time.monotonic() - self.since
         share = spent / (spent + left) if left is not None and spent + left > 0 else 0.0
-        info = f"{duration(spent)} spent" + ("" if left is None else f", about {duration(left)} left")
-        self.progress.update(self.overall, description=self.title, completed=share, info=info)
+        self.progress.update(self.overall, description=self.title, completed=share)
+
+    def _times(self) -> str:
+        left = self.left_s()
+        spent = f"{duration(time.monotonic() - self.since)} spent"
+        return spent if left is None else f"{spent}, about {duration(left)} left"
 
     def _cell_text(self, record: Record) -> str:
         place = f"{record.attack['label']} on {record.defense['label']}"
@@ -162,6 +168,14 @@ class Live:
 
     def _say(self, text: str, *, style: str = "") -> None:
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+class _Info(ProgressColumn):
+    """What stands behind a bar, asked anew at every refresh: a clock must not wait for an event."""
+
+    def render(self, task: Line) -> Text:
+        """The words of a line."""
+        return Text(task.fields["info"](), style="dim")
 
 
 def duration(seconds: float) -> str:

@@ -141,7 +141,7 @@ class ReachesFurther(Attack[LabelVictim]):
 
 
 class SaysOtherAccess(Sound):
-    access = WhiteBoxVictim
+    access = WhiteBoxVictim  # type: ignore[assignment]  # the fault
 
 
 SEEN = [
