@@ -52,7 +52,6 @@ class AdMi(Defense):
     name = "ad_mi"
     aliases = ("admi",)
     acts = "output"
-    starts_from = "trained"
     card = Card(
         title="Defending against model inversion attack by adversarial examples",
         paper="IEEE CSR 2021",
@@ -88,11 +87,6 @@ class AdMi(Defense):
                 raise ValueError(f"ad_mi: {name} must be > 0, got {getattr(self, name)}.")
         if self.budget is not None and not self.budget >= 0:
             raise ValueError(f"ad_mi: budget must be >= 0, got {self.budget}.")
-
-    def train(self, net: Classifier, view: DefenderView, ctx: Context) -> Classifier:
-        """The trained net as it is: this defense changes what is released, nothing else."""
-        freeze(net)
-        return net
 
     def learn_output(self, net: Classifier, view: DefenderView, ctx: Context) -> State:
         """Weights of the inversion network, trained on the defender's public images; see Defense.
