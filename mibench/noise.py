@@ -39,10 +39,10 @@ def _shift(x: Tensor, bits: int) -> Tensor:
 
 
 def hash_uniform(keys: Tensor, count: int) -> Tensor:
-    """Uniform numbers in (0, 1), float32, of shape (*keys.shape, count), one stream per int64 key."""
+    """Uniform numbers in (0, 1], float32, of shape (*keys.shape, count), one stream per int64 key."""
     positions = torch.arange(count, dtype=torch.int64, device=keys.device)
     bits = mix(mix(keys)[..., None] ^ mix(positions))
-    # 24 bits fill a float32 exactly; the half step keeps 0 and 1 out, so that log() stays finite
+    # 24 bits fill a float32; the half step keeps 0 out, so that log() stays finite, and the last one is 1
     return ((_shift(bits, 40)).to(torch.float32) + 0.5) * 2.0**-24
 
 
@@ -92,7 +92,7 @@ class Noise:
         return hash_normal(self._stream(purpose, step), math.prod(shape)).view(-1, *shape)
 
     def uniform(self, purpose: str, *shape: int, step: int = 0) -> Tensor:
-        """Uniform noise in (0, 1), (B, *shape), float32, on the CPU."""
+        """Uniform noise in (0, 1], (B, *shape), float32, on the CPU."""
         return hash_uniform(self._stream(purpose, step), math.prod(shape)).view(-1, *shape)
 
     def _stream(self, purpose: str, step: int) -> Tensor:
