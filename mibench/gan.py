@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle
 from typing import ClassVar
 
 import torch
@@ -57,6 +57,9 @@ class WganPrior(PriorSpec):
     gp_weight: float = 10.0
     ema: float = 0.999
     clamp: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self, "n_critic", positive=("lr", "clamp"), shares=("decay", "ema"))
 
     def nets(self, shape: Shape, generator: torch.Generator) -> tuple[DcganGenerator, Critic]:
         """Untrained generator and critic for images of `shape`."""
@@ -176,6 +179,10 @@ class StylePrior(PriorSpec):
     ema_images: int = 10_000
     p_samples: int = 10_000
     kappa: float = 1.0
+
+    def __post_init__(self) -> None:
+        counts = ("w_dim", "mapping_layers", "r1_every", "ema_images", "p_samples")
+        _check(self, *counts, positive=("lr", "kappa"), shares=("decay",))
 
     def nets(
         self, shape: Shape, generator: torch.Generator, *, group: int = 4
@@ -316,6 +323,20 @@ def unpack(prior: Prior, **nets: nn.Module) -> None:
         net.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in own.items()})
 
 
+def _check(spec: PriorSpec, *counts: str, positive: tuple[str, ...], shares: tuple[str, ...]) -> None:
+    """Raise ValueError where a field is out of range; a generator may also take no step at all."""
+    sizes = ("latent_dim", "width", "critic_width", "batch", *counts)
+    ranges = [(sizes, 1, math.inf), (("steps",), 0, math.inf), (shares, 0, 1)]
+    for names, low, high in ranges:
+        for name in names:
+            if not low <= getattr(spec, name) <= high:
+                span = f"be >= {low}" if high == math.inf else f"lie in [{low}, {high}]"
+                raise ValueError(f"prior {spec.kind}: {name} must {span}, got {getattr(spec, name)}.")
+    for name in positive:
+        if not getattr(spec, name) > 0:
+            raise ValueError(f"prior {spec.kind}: {name} must be > 0, got {getattr(spec, name)}.")
+
+
 def _shape(public: Tensor) -> Shape:
     _, channels, height, width = public.shape
     return channels, height, width
@@ -324,7 +345,7 @@ def _shape(public: Tensor) -> Shape:
 def _stream(images: Tensor, batch: int, rng: torch.Generator, device: torch.device) -> Iterator[Tensor]:
     """Endless shuffled batches of images, each image mirrored with probability 1/2."""
     images = images.to(device)
-    for _ in cycle([0]):
+    while True:
         for rows in torch.randperm(len(images), generator=rng).split(batch):
             if len(rows) == batch or len(images) < batch:
                 mirrored = (torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5).to(device)

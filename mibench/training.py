@@ -31,12 +31,12 @@ class Recipe:
         batch: images in a step, >= 1.
         optimizer: SGD with Nesterov momentum, or AdamW.
         lr: peak learning rate, > 0.
-        momentum: of SGD.
-        weight_decay: L2 factor.
+        momentum: of SGD, in [0, 1).
+        weight_decay: L2 factor, >= 0.
         schedule: cosine decay to zero after a linear warm-up over 5 % of the steps, or constant.
         flip: mirror half of the images of a batch left to right.
-        shift: largest random shift of a batch's images in pixels (replicated borders), per image.
-        jitter: largest random relative change of brightness and contrast, per image.
+        shift: largest random shift of a batch's images in pixels (replicated borders), per image, >= 0.
+        jitter: largest random relative change of brightness and contrast, per image, >= 0.
         label_smoothing: in [0, 1).
     """
 
@@ -59,6 +59,12 @@ class Recipe:
                 raise ValueError(f"recipe: {name} must be >= 1, got {getattr(self, name)}.")
         if not self.lr > 0:
             raise ValueError(f"recipe: lr must be > 0, got {self.lr}.")
+        for name in ("weight_decay", "shift", "jitter"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"recipe: {name} must be >= 0, got {getattr(self, name)}.")
+        for name in ("momentum", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"recipe: {name} must lie in [0, 1), got {getattr(self, name)}.")
 
     def steps(self, images: int) -> int:
         """Optimizer steps in all for a number of images."""

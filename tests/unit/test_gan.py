@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -241,3 +242,19 @@ def test_a_world_of_one_gray_image_is_learned(spec: PriorSpec, tolerance: float)
 def test_a_training_that_diverges_is_an_error(spec: PriorSpec) -> None:
     with pytest.raises(TrainingError, match="GAN"):
         spec.fit(faces(), Context())
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "value"),
+    [
+        (wgan, "batch", 0),
+        (wgan, "steps", -1),
+        (wgan, "decay", 1.5),
+        (wgan, "clamp", 0.0),
+        (style, "r1_every", 0),
+        (style, "kappa", -1.0),
+    ],
+)
+def test_a_field_out_of_range_is_named(make: Callable[..., PriorSpec], field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{field} must .* got {value}"):
+        make(**{field: value})

@@ -182,10 +182,23 @@ def test_a_mirrored_image_is_mirrored_left_to_right() -> None:
     assert torch.equal(out[mirrored], images[mirrored].flip(3))
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 0}, {"lr": 0.0}, {"lr": -1.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch": 0},
+        {"lr": 0.0},
+        {"lr": -1.0},
+        {"momentum": 1.0},
+        {"weight_decay": -1e-4},
+        {"shift": -1},
+        {"jitter": -0.1},
+        {"label_smoothing": 1.0},
+    ],
+)
 def test_wrong_fields_are_named(wrong: dict[str, float]) -> None:
     (field,) = wrong
-    with pytest.raises(ValueError, match=f"recipe: {field} must be"):
+    with pytest.raises(ValueError, match=f"recipe: {field} must"):
         build_dataclass(Recipe, wrong, where="recipe")
 
 
