@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from pydantic import ConfigDict
 from torch import Tensor
 
@@ -126,7 +126,7 @@ class FolderData:
         try:
             with Image.open(file) as opened:
                 image = ImageOps.exif_transpose(opened).convert("RGB" if self.channels == 3 else "L")
-        except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(f"image {file}: cannot be read ({error}). Replace or remove it.") from error
         # fit() crops to the middle and resizes in one step; bicubic with antialiasing in Pillow
         square = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BICUBIC)
@@ -137,16 +137,19 @@ def people_of(path: str | Path) -> dict[str, list[Path]]:
     """Image files of each person of a folder, both sorted by name.
 
     Raises:
-        DataError: the folder is missing, or has fewer than two people with images.
+        DataError: the folder is missing or cannot be read, or has fewer than two people with images.
     """
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"images in {path}: there is no such folder. Check `path` in [data].")
-    found = {
-        person.name: sorted(f for f in person.iterdir() if f.suffix.lower() in SUFFIXES)
-        for person in sorted(folder.iterdir())
-        if person.is_dir()
-    }
+    try:
+        found = {
+            person.name: sorted(f for f in person.iterdir() if f.suffix.lower() in SUFFIXES)
+            for person in sorted(folder.iterdir())
+            if person.is_dir()
+        }
+    except OSError as error:
+        raise _unreadable(path, error) from error
     people = {name: files for name, files in found.items() if files}
     if len(people) < 2:
         raise DataError(
@@ -156,10 +159,21 @@ def people_of(path: str | Path) -> dict[str, list[Path]]:
 
 
 def content_digest(path: str | Path) -> str:
-    """SHA-256 over the sorted names and the bytes of all images, read once for each state of the folder."""
+    """SHA-256 over the sorted names and the bytes of all images, read once for each state of the folder.
+
+    Raises:
+        DataError: as for `people_of`, or an image cannot be read.
+    """
     files = [file for files in people_of(path).values() for file in files]
-    states = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    return _digest(str(Path(path)), states)
+    try:
+        states = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+        return _digest(str(Path(path)), states)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> DataError:
+    return DataError(f"images in {path}: cannot be read ({error}). Check links and permissions.")
 
 
 @lru_cache(maxsize=8)

@@ -128,3 +128,9 @@ def test_private_person_needs_two_images(faces: Path) -> None:
 def test_wrong_fields_are_refused(faces: Path, change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         source(faces, **change)
+
+
+def test_a_link_to_nothing_is_no_traceback(faces: Path) -> None:
+    (faces / "person-0" / "lost.png").symlink_to(faces / "nowhere.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        content_digest(faces)
