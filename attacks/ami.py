@@ -155,7 +155,7 @@ class Ami(Attack[ScoreVictim]):
     def _train(self, prepared: Tensor, public: Tensor, ctx: Context) -> InversionNet:
         """The decoder of the epoch with the least squared error on the held-out public images."""
         order = torch.randperm(len(public), generator=ctx.generator("holdout"))
-        kept = round(self.holdout * len(public))
+        kept = min(round(self.holdout * len(public)), len(public) - 1)  # one image at least to learn from
         held, rows = order[:kept], order[kept:]
         decoder = self._build(prepared.shape[1], public.shape[1], public.shape[2], ctx)
         optimizer = torch.optim.Adam(decoder.parameters(), lr=self.lr, betas=_BETAS, amsgrad=True)

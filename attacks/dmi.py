@@ -117,7 +117,8 @@ class Dmi(Attack[WhiteBoxVictim]):
         opt_g = torch.optim.Adam(g.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
         opt_d = torch.optim.Adam(d.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
         watch = Stopwatch()
-        for step in range(self.adapt_steps * self.n_critic):
+        total = self.adapt_steps * self.n_critic
+        for step in range(total):
             z = torch.randn(self.batch, self.prior.latent_dim, generator=rng).to(ctx.device)
             with torch.no_grad():
                 fake = g(z)
@@ -131,9 +132,9 @@ class Dmi(Attack[WhiteBoxVictim]):
                 opt_g.zero_grad(set_to_none=True)
                 loss_g.backward()
                 opt_g.step()
-            if watch.is_due():
+            if watch.is_due() or step == total - 1:
                 check_finite(float(loss_d.detach()), step, "inversion-specific GAN")
-                ctx.report(step, self.adapt_steps * self.n_critic, critic=float(loss_d.detach()))
+                ctx.report(step + 1, total, critic=float(loss_d.detach()))
         return pack(g=g, d=d)
 
     def _discriminator(

@@ -55,6 +55,7 @@ class Mirror(Attack[WhiteBoxVictim]):
         code="https://github.com/njuaplusplus/mirror",
         deviations=(
             "the style generator is small and trained by the attack itself on its public images",
+            "styles are not truncated; the authors' generator moves those of its first 8 layers to 0.7",
             "mirroring, best iterate and schedule are per image, so that rows are independent",
             "the best iterate is stored with its own loss; the authors' code is off by one step",
             "presamples are moved into the box before the first step, not after it",

@@ -38,7 +38,8 @@ class MirrorBb(Attack[ScoreVictim]):
         generations: at most so many, >= 0; the authors take 100.
         stop_confidence: a reconstruction is done at this score of its target; the authors take 0.95.
         mutation_rate: probability that a coordinate of a child mutates; the authors take 0.1.
-        mutation_size: largest move in standard deviations of P space; the authors take 0.1.
+        mutation_size: largest move as a share of half the box's width in P space, which is one standard
+            deviation for the prior's kappa = 1; the authors take 0.1.
         presamples: images of the prior scored once for all labels; the authors take 100,000.
         crossover: share of the first parent's coordinates: "fixed" is p1 / (p1 + p2); "paper" is the
             authors' f1 / (f1 + f2) with f = log p, which favors the *less* fit parent.
@@ -53,6 +54,8 @@ class MirrorBb(Attack[ScoreVictim]):
         code="https://github.com/njuaplusplus/mirror",
         deviations=(
             "the style generator is small and trained by the attack itself on its public images",
+            "styles are not truncated; the authors' generator moves those of its first 8 layers to 0.7",
+            "presamples are moved into the box before the first generation; the authors move children alone",
             "mutation noise is drawn for each child; the authors share one draw in a generation",
             "crossover gives the fitter parent the larger share by default; 'paper' is the authors' rule",
             "the score of the best individual is kept and not asked for again",

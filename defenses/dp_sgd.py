@@ -51,8 +51,8 @@ class DpSgd(Defense):
         accountant: computes the epsilon that is put on record: "rdp", or "prv", which is tighter.
         epochs: expected passes over the private images, >= 1.
         batch: expected size of a Poisson batch, >= 1; more than there are images means all of them.
-        max_physical_batch: images whose gradients are held at once, >= 1; bounds memory, changes no result
-            beyond rounding.
+        max_physical_batch: images whose gradients are held at once, >= 1; bounds memory. The learning rate
+            follows these parts, so another size moves it by less than a step; augmentation draws for each.
         lr: peak learning rate, > 0.
         momentum: of SGD, in [0, 1).
         schedule: of the learning rate, see `Recipe.schedule`.
