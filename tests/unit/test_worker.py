@@ -63,7 +63,7 @@ def test_peak_memory_is_measured_anew() -> None:
     cpu = torch.device("cpu")
     reset_peak(cpu)
     before = peak_mib(cpu)
-    block = torch.ones(32 * 2**18)  # 32 MiB
+    block = torch.ones(2**26)  # 256 MiB, more than an allocator keeps of what earlier tests freed
     during = peak_mib(cpu)
     assert float(block[0]) == 1
-    assert during - before > 16
+    assert during - before > 128

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mibench.data.split import Labeled
-from mibench.defense import Defense, DefenderView, State
+from mibench.defense import DefenderView, Defense, State
 from mibench.nets import Classifier, NetSpec, build
 from mibench.plugin import Context
 from mibench.registry import get_defense
