@@ -7,9 +7,10 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pickle import PicklingError
 from typing import Any, Protocol
 
-from mibench.worker import Job, Outcome, start_worker, work
+from mibench.worker import Job, Outcome, failure_of, start_worker, work
 
 OnProgress = Callable[[Job, int, int, dict[str, float]], None]
 _POLL_S = 0.2
@@ -66,16 +67,20 @@ class Pool:
         self.on_progress = on_progress
         self.pool: Any = None  # loky has no types
         self.flying: dict[Future[Outcome], Job] = {}
+        self.refused: list[Job] = []
         self.seen: dict[str, str] = {}
 
     def submit(self, job: Job) -> None:
-        """Hand a job to a worker; a broken pool is replaced."""
+        """Hand a job to a worker; a broken pool is replaced, at the latest for the next job."""
         from loky import get_reusable_executor
 
         self.pool = get_reusable_executor(
             max_workers=self.jobs, timeout=None, initializer=start_worker, env=_WORKER_ENV
         )
-        self.flying[self.pool.submit(work, job)] = job
+        try:
+            self.flying[self.pool.submit(work, job)] = job
+        except BrokenProcessPool:  # a worker died since; the next poll says so
+            self.refused.append(job)
 
     def poll(self) -> list[tuple[Job, Outcome | None]]:
         """Wait a moment, pass progress on, and return what has ended."""
@@ -83,7 +88,9 @@ class Pool:
         for future, job in self.flying.items():
             if future not in done:
                 self._pass_progress(job)
-        return [(self.flying.pop(future), _result(future)) for future in done]
+        refused, self.refused = self.refused, []
+        ended = [(job, _result(job, future)) for future in done for job in [self.flying.pop(future)]]
+        return [*((job, None) for job in refused), *ended]
 
     def stop(self) -> None:
         """Kill the workers; what they were writing is left aside and never read."""
@@ -92,6 +99,7 @@ class Pool:
         for job in self.flying.values():
             job.progress_file.unlink(missing_ok=True)
         self.flying.clear()
+        self.refused.clear()
 
     def _pass_progress(self, job: Job) -> None:
         try:
@@ -104,8 +112,10 @@ class Pool:
             self.on_progress(job, done, total, values)
 
 
-def _result(future: Future[Outcome]) -> Outcome | None:
+def _result(job: Job, future: Future[Outcome]) -> Outcome | None:
     try:
         return future.result()
     except BrokenProcessPool:
         return None
+    except PicklingError as error:  # the job or its outcome cannot travel between processes
+        return Outcome(job.task.key, failure_of(job.task, error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from mibench.data.split import dequantize
-from mibench.errors import StoreError
 from mibench.key import Key
 from mibench.plan import Plan
 from mibench.record import Record
@@ -22,6 +22,7 @@ from mibench.stages.work import trained_net
 from mibench.store import Artifact, Store
 from mibench.task import Cell
 
+_LOG = logging.getLogger(__name__)
 REAL_IMAGES = 4  # of each label; tables and pages show fewer
 
 
@@ -35,13 +36,15 @@ def export_images(
 
     Args:
         plan: of the run.
-        store: where its artifacts lie; a cell whose reconstructions are gone from it is left out.
+        store: where its artifacts lie; cells whose images or judge are gone from it are left out, with one
+            warning for all.
         records: of the plan's cells, in their order.
         folder: of the results.
         device: where the judge computes.
     """
     files = []
     gallery: _Gallery | None = None
+    left_out = 0
     for cell, record in zip(plan.cells, records, strict=True):
         place = folder / "cells" / cell.id
         if record.status != "ok" or not may_show_images(vars(record)):
@@ -50,17 +53,24 @@ def export_images(
             continue
         inputs = plan.tasks[cell.measure].inputs
         if gallery is None:  # data and judge are the same for every cell of a plan
-            gallery = _Gallery(_get(store, inputs["private"]), _get(store, inputs["judge"]), device)
-        files += _export(cell, store, gallery, place)
+            gallery = _gallery(store, inputs["private"], inputs["judge"], device)
+        exported = [] if gallery is None else _export(cell, store, gallery, place)
+        files += exported
+        left_out += not exported
+    if left_out:
+        _LOG.warning(
+            "images of %d cells: left out, since their artifacts are gone from store %s. "
+            "Remove the cells' measurements from it, or take another store, to make them again.",
+            left_out,
+            store.root,
+        )
     return files
 
 
 class _Gallery:
     """The private training images, and the judge who finds the nearest of them."""
 
-    def __init__(self, private: Artifact | None, judge: Artifact | None, device: torch.device) -> None:
-        if private is None or judge is None:
-            raise StoreError("images and judge of the suite are gone from the store. Run the suite again.")
+    def __init__(self, private: Artifact, judge: Artifact, device: torch.device) -> None:
         self.images = private.tensors["train_images"]
         self.labels = private.tensors["train_labels"]
         self.device = device
@@ -85,6 +95,12 @@ class _Gallery:
         own = [self.images[self.labels == label][:REAL_IMAGES] for label in labels]
         count = min(len(images) for images in own)
         return torch.stack([images[:count] for images in own])
+
+
+def _gallery(store: Store, private: Key, judge: Key, device: torch.device) -> _Gallery | None:
+    """The gallery, or None where what it shows is gone from the store."""
+    found = _get(store, private), _get(store, judge)
+    return None if found[0] is None or found[1] is None else _Gallery(found[0], found[1], device)
 
 
 def _get(store: Store, key: Key) -> Artifact | None:

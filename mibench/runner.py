@@ -226,7 +226,7 @@ class _Run:
         if outcome.failure is None:
             self.present.add(task.key)
             self.on_event(TaskDone(task, "ran", outcome.wall_s))
-        elif outcome.failure.type == StoreError.__name__:
+        elif outcome.stops:
             raise StoreError(outcome.failure.message)  # nothing else could be stored either
         else:
             self.on_event(TaskFailed(task, outcome.failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -18,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from mibench.errors import StoreError
+from mibench.errors import PluginError, StoreError
 from mibench.key import SCHEMA, Key, canonical
 
 _LOG = logging.getLogger(__name__)
 _TENSORS, _VALUE, _COST = "tensors.safetensors", "artifact.json", "cost.json"
-_STALE_S = 24 * 3600  # no task runs longer, so an older temporary folder belongs to a killed run
+_STALE_S = 7 * 24 * 3600  # no task runs longer, so what is older belongs to a killed run
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class Store:
         """Write an artifact beside, then move it into place; one that is there already stays.
 
         Raises:
-            StoreError: the store cannot be written to, or the value is no JSON.
+            StoreError: the store cannot be written to.
+            PluginError: the value is no JSON.
         """
         place = self.folder(key)
         with self._writing():
@@ -93,9 +95,9 @@ class Store:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def put_cost(self, key: Key, cost: Mapping[str, float | str]) -> None:
-        """Leave seconds and memory beside an artifact; they are no part of it."""
-        with self._writing():
-            write_atomically(self.folder(key) / _COST, json.dumps(cost).encode())
+        """Leave seconds and memory beside an artifact; they are no part of it, and without it not kept."""
+        with self._writing(), contextlib.suppress(FileNotFoundError):
+            _replace(self.folder(key) / _COST, json.dumps(cost).encode())
 
     def cost(self, key: Key) -> dict[str, Any]:
         """Seconds and memory of an artifact; empty if unknown."""
@@ -106,14 +108,16 @@ class Store:
         return cost
 
     def sweep(self) -> None:
-        """Remove temporary and set-aside folders that are older than a day."""
-        for folder in [*self.root.glob("*/*.tmp-*"), *self.root.glob("*/*.corrupt-*")]:
-            try:
-                is_old = time.time() - folder.stat().st_mtime > _STALE_S
-            except OSError:  # another process has just removed it
-                continue
-            if is_old:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove temporary and set-aside folders and files that are older than a week."""
+        for pattern in ("*/*.tmp-*", "*/*.corrupt-*", f"*/*/{_COST}.tmp-*"):
+            for left in list(self.root.glob(pattern)):
+                with contextlib.suppress(OSError):  # another process has just removed it
+                    if time.time() - left.stat().st_mtime <= _STALE_S:
+                        continue
+                    if left.is_dir():
+                        shutil.rmtree(left, ignore_errors=True)
+                    else:
+                        left.unlink()
 
     def _fill(self, folder: Path, key: Key, artifact: Artifact) -> None:
         # clones, because safetensors refuses tensors that share memory
@@ -122,7 +126,7 @@ class Store:
         try:
             body = canonical(content)
         except (TypeError, ValueError) as error:
-            raise StoreError(
+            raise PluginError(
                 f"artifact {key[:12]}: its value is no JSON ({error}). Store finite values."
             ) from error
         document = {
@@ -142,9 +146,11 @@ class Store:
         try:
             aside.rename(place)
         except OSError:
-            # another process was first; an incomplete folder would not have been renamed into place
-            if not (place / _VALUE).is_file():
-                raise
+            if not (place / _VALUE).is_file():  # else another process was first
+                if not place.exists():
+                    raise
+                _rename_aside(place)  # incomplete: a file of it was deleted by hand
+                aside.rename(place)
         descriptor = os.open(place.parent, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -153,9 +159,9 @@ class Store:
 
     def _read(self, key: Key) -> tuple[dict[str, Any], bytes] | None:
         folder = self.folder(key)
-        if not folder.is_dir():
-            return None
         try:
+            if not folder.is_dir():
+                return None
             document = json.loads((folder / _VALUE).read_text(encoding="utf-8"))
             data = (folder / _TENSORS).read_bytes()
             body = canonical({"value": document["value"], "task": document["task"]})
@@ -163,20 +169,19 @@ class Store:
             if digests == (document["tensors"], document["content"]):
                 return document, data
             reason = "its digest does not fit"
-        except PermissionError as error:
-            raise StoreError(
-                f"store {self.root}: cannot be read ({error}). Check its permissions."
-            ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
+        except OSError as error:  # too many open files, say: the artifact itself may be sound
+            raise StoreError(
+                f"store {self.root}: cannot be read ({error}). Check its permissions and its disk."
+            ) from error
         self._set_aside(key, reason)
         return None
 
     def _set_aside(self, key: Key, reason: str) -> None:
         _LOG.warning("artifact %s: is corrupt (%s). It is set aside and made again.", key[:12], reason)
-        folder = self.folder(key)
         with self._writing():
-            folder.rename(folder.with_name(f"{key}.corrupt-{os.getpid()}-{time.monotonic_ns()}"))
+            _rename_aside(self.folder(key))
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -195,6 +200,17 @@ class Store:
 def write_atomically(file: Path, payload: bytes) -> None:
     """Replace a file as a whole: a reader, and a rerun after a crash, see the old or the new content."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    _replace(file, payload)
+
+
+def _rename_aside(folder: Path) -> None:
+    """Give a corrupt artifact's folder a name that nobody reads; another process may have done so."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(folder.with_name(f"{folder.name}.corrupt-{os.getpid()}-{time.monotonic_ns()}"))
+
+
+def _replace(file: Path, payload: bytes) -> None:
+    """Replace a file as a whole; its folder must be there."""
     aside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
     try:
         with aside.open("wb") as opened:

@@ -20,8 +20,9 @@ from mibench.errors import DeviceError, StoreError
 from mibench.key import Key
 from mibench.plugin import Progress
 from mibench.recording import Failure
-from mibench.registry import load_plugin_file
+from mibench.registry import get_attack, get_defense, get_metric, load_plugin_file
 from mibench.stages import execute
+from mibench.stages.work import check_source, prior_spec_of
 from mibench.store import Store
 from mibench.task import Task
 
@@ -52,11 +53,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task; its artifact lies in the store unless it failed."""
+    """What became of a task; its artifact lies in the store unless it failed.
+
+    Args:
+        key: of the task.
+        failure: why it gave nothing.
+        wall_s: seconds it took.
+        stops: whether the store itself failed, so that no other task could be stored either.
+    """
 
     key: Key
     failure: Failure | None = None
     wall_s: float = 0.0
+    stops: bool = False
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -90,6 +99,7 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
         try:
             for file in job.plugin_files:
                 load_plugin_file(file)
+            _check_sources(job.task)
             reset_peak(device)
             with _scratch(job) as scratch:
                 report = on_progress or _FileProgress(job.progress_file)
@@ -102,7 +112,9 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
             }
             store.put_cost(job.task.key, cost)
         except Exception as error:
-            return Outcome(job.task.key, failure_of(job.task, error), time.monotonic() - started)
+            wall_s = time.monotonic() - started
+            # not a subclass: a plugin may have a StoreError of its own
+            return Outcome(job.task.key, failure_of(job.task, error), wall_s, stops=type(error) is StoreError)
         finally:
             with contextlib.suppress(OSError):
                 job.progress_file.unlink(missing_ok=True)
@@ -114,6 +126,23 @@ def failure_of(task: Task, error: Exception) -> Failure:
     notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
     trace = "".join(traceback.format_exception(error))
     return Failure(task.stage, type(error).__name__, notes + str(error), trace)
+
+
+def _check_sources(task: Task) -> None:
+    """PluginError where a plugin from outside the package is not the code that the task's key names."""
+    if task.source:
+        check_source(_plugin_class(task), task.source, task.plugin)
+    for metric in task.params.get("metrics", ()):
+        if metric["source"]:
+            check_source(get_metric(metric["name"]), metric["source"], metric["name"])
+
+
+def _plugin_class(task: Task) -> type:
+    """The class whose source a task names: a defense, an attack, or a prior spec of either."""
+    if task.stage in {"train", "output"}:
+        return get_defense(task.plugin)
+    spec = prior_spec_of(task.locator) if task.stage == "prior" else None
+    return get_attack(task.plugin) if spec is None else type(spec)
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from mibench.plugin import Context
 from mibench.stages.preparing import recipe_of
 from mibench.stages.work import (
     Work,
+    check_defense,
     defense_of,
     new_net,
     prior_spec_of,
@@ -63,9 +66,11 @@ def deployed(net: Classifier, output: Artifact | None, device: torch.device, max
     if output is None:
         return Released(net)
     task = output.task
-    ctx = Context(seed=stage_seed(task), device=device, max_batch=max_batch)
+    check_defense(task)
     state = {name: tensor.to(device) for name, tensor in output.tensors.items()}
-    module = defense_of(task["plugin"], task["params"]["defense"]).protect(net, state, ctx)
+    with tempfile.TemporaryDirectory(prefix="mibench-") as scratch:
+        ctx = Context(seed=stage_seed(task), device=device, scratch=Path(scratch), max_batch=max_batch)
+        module = defense_of(task["plugin"], task["params"]["defense"]).protect(net, state, ctx)
     return freeze(module.to(device))
 
 

@@ -11,14 +11,14 @@ from torch import Tensor
 from mibench.attack import Attack
 from mibench.data.split import Labeled, dequantize, quantize
 from mibench.defense import Defense
-from mibench.errors import StoreError
+from mibench.errors import PluginError, StoreError
 from mibench.graph import BASELINE
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.noise import derive_seed
 from mibench.plugin import Context, build_dataclass
 from mibench.prior import PriorSpec
-from mibench.registry import get_attack, get_defense
+from mibench.registry import get_attack, get_defense, source_digest
 from mibench.store import Artifact, Store
 from mibench.task import Task
 from mibench.victim import freeze
@@ -76,6 +76,18 @@ def defense_of(name: str, params: dict[str, Any]) -> Defense:
     return Defense() if name == BASELINE else get_defense(name).from_params(params)
 
 
+def check_source(plugin: type, source: str, name: str) -> None:
+    """PluginError where a class from outside the package is not the code of this digest."""
+    if source_digest(plugin) != source:
+        raise PluginError(f"plugin '{name}': its file has changed since it was planned. Run again.")
+
+
+def check_defense(task: dict[str, Any]) -> None:
+    """`check_source` of the defense that made a stored task; a built-in one has no digest."""
+    if task["source"]:
+        check_source(get_defense(task["plugin"]), task["source"], task["plugin"])
+
+
 def prior_spec_of(locator: dict[str, Any]) -> PriorSpec | None:
     """The prior spec that a task's locator points to: an attack's, or a defense's substitute."""
     owner = locator.get("prior_from")
@@ -98,6 +110,7 @@ def trained_net(artifact: Artifact, device: torch.device) -> Classifier:
     task = artifact.task
     net = new_net(task["params"], Context())
     if task["stage"] == "train":
+        check_defense(task)
         net = defense_of(task["plugin"], task["params"]["defense"]).prepare(net)
     net.load_state_dict(artifact.tensors)
     freeze(net)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mibench.benchmark import bench
 from mibench.errors import StoreError
 from mibench.plan import Plan, build_plan
 from mibench.record import Record, read_records
@@ -92,8 +93,13 @@ def test_record_says_what_was_done(make_suite: MakeSuite, tmp_path: Path) -> Non
     assert record.attack["params"] == {"tries": 3}
     assert record.attack["access"] == "score"
     assert record.defense["acts"] == "training"
-    assert record.notes == {"toy_epochs": 1, "toy_tries": 3}
-    assert record.queries == {"forward_per_image": 3.0, "gradient_per_image": 0.0, "prior_forward": 8}
+    assert record.notes == {"toy_epochs": 1, "attack.toy_tries": 3}
+    assert record.queries == {
+        "forward_per_image": 3.0,
+        "gradient_per_image": 0.0,
+        "prior_forward": 8,
+        "prior_gradient": 0,
+    }
     assert record.chance == pytest.approx(1 / 3)
     assert record.data["num_classes"] == 3
     assert record.provenance["threads"] == 1
@@ -102,6 +108,21 @@ def test_record_says_what_was_done(make_suite: MakeSuite, tmp_path: Path) -> Non
     costs = [json.loads(line) for line in (tmp_path / "costs.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {line["key"] for line in costs} == set(plan.tasks)
     assert all(line["wall_s"] >= 0 and line["peak_mib"] > 0 for line in costs)
+
+
+def test_attack_cannot_name_the_decoy(make_suite: MakeSuite, tmp_path: Path) -> None:
+    suite = make_suite(attacks={"toy_asking": {}}, metrics=["aa", "far_decoy"])
+    (record,), _ = walk(build_plan(suite), tmp_path)
+    assert record.estimates["far_decoy"] is None
+    assert record.notes == {"attack.decoy": 0}
+    assert record.queries["prior_gradient"] == record.queries["prior_forward"] == 8
+
+
+def test_confidence_of_another_shape_fails_the_cell(make_suite: MakeSuite, tmp_path: Path) -> None:
+    (record,), _ = walk(build_plan(make_suite(attacks={"toy_asking": {"column": True}})), tmp_path)
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "attack 'toy_asking': its confidence has shape (" in record.error["message"]
 
 
 def test_judge_below_the_gate_is_flagged(make_suite: MakeSuite, tmp_path: Path) -> None:
@@ -282,6 +303,92 @@ def test_store_that_cannot_be_written_stops_the_run(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreError, match=r"cannot be written to \(Read-only file system\)"):
         run(plan, Store(tmp_path / "store"))
+
+
+@pytest.fixture
+def file_plugin(toys: Callable[[str], Path], tmp_path: Path) -> Callable[[str, str], Path]:
+    """Writes and loads a toy attack with one piece of its text replaced."""
+
+    def write(old: str, new: str) -> Path:
+        from mibench.registry import load_plugin_file
+
+        text = (Path(__file__).parent / "plugins" / "toy_scores.py").read_text(encoding="utf-8")
+        assert old in text
+        file = tmp_path / "toy_mine.py"
+        file.write_text(text.replace(old, new).replace("toy_scores", "toy_mine"), encoding="utf-8")
+        load_plugin_file(file)
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("new", "error"),
+    [
+        ('ctx.note("toy_tries", float("nan"))', "PluginError"),
+        ('raise type("StoreError", (Exception,), {})("mine")', "StoreError"),
+    ],
+)
+def test_what_a_plugin_does_wrong_fails_its_cell_alone(
+    make_suite: MakeSuite, tmp_path: Path, file_plugin: Callable[[str, str], Path], new: str, error: str
+) -> None:
+    from mibench.registry import get_attack
+
+    suite = make_suite()
+    file_plugin('ctx.note("toy_tries", self.tries)', new)
+    records, _ = walk(build_plan(suite.with_plugins(get_attack("toy_mine")())), tmp_path)
+    assert [r.error["type"] for r in records if r.error] == [error]
+
+
+def test_plugin_edited_after_planning_is_not_run(
+    make_suite: MakeSuite, tmp_path: Path, file_plugin: Callable[[str, str], Path]
+) -> None:
+    from mibench.registry import get_attack
+
+    suite = make_suite()
+    file = file_plugin("tries: int = 2", "tries: int = 3")
+    plan = build_plan(suite.with_plugins(get_attack("toy_mine")()))
+    file.write_text(file.read_text(encoding="utf-8") + "# another comment\n", encoding="utf-8")
+    records, _ = walk(plan, tmp_path)
+    messages = [r.error["message"] for r in records if r.error]
+    assert messages == ["plugin 'toy_mine': its file has changed since it was planned. Run again."]
+
+
+def test_report_is_written_though_images_are_gone(
+    make_suite: MakeSuite, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = build_plan(make_suite())
+    first = bench(plan, out=tmp_path, jobs=1, device="cpu")
+    shown = list(first.folder.rglob("reconstructions.png"))
+    forget(tmp_path, plan, *({task.stage for task in plan.tasks.values()} - {"measure"}))
+    again = bench(plan, out=tmp_path, jobs=1, device="cpu")
+    assert shown
+    assert list(first.folder.rglob("reconstructions.png")) == shown
+    assert caplog.text == ""
+    other = bench(plan, out=tmp_path / "other", store=tmp_path / "store", jobs=1, device="cpu")
+    assert len(other.files) > 0
+    assert other.records == again.records
+    assert not list(other.folder.rglob("reconstructions.png"))
+    assert [entry.message.split(":")[0] for entry in caplog.records] == ["images of 1 cells"]
+
+
+def test_output_step_is_given_a_folder_of_its_own(
+    make_suite: MakeSuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mibench.registry import get_defense
+
+    suite = make_suite(defenses={"toy_rounded": {}})
+    plugin, seen = get_defense("toy_rounded"), []
+    protect = plugin.protect
+
+    def watched(self: Any, net: Any, state: Any, ctx: Any) -> Any:
+        seen.append((ctx.scratch, ctx.scratch.is_dir()))
+        return protect(self, net, state, ctx)
+
+    monkeypatch.setattr(plugin, "protect", watched)
+    walk(build_plan(suite), tmp_path)
+    assert seen
+    assert all(was_there and not folder.exists() for folder, was_there in seen)
 
 
 def test_reports_of_a_plugin_reach_the_watcher(make_suite: MakeSuite, tmp_path: Path) -> None:

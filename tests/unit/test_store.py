@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mibench.errors import StoreError
+from mibench.errors import PluginError, StoreError
 from mibench.store import Artifact, Store, write_atomically
 
 KEY = "ab" + "0" * 62
@@ -122,7 +122,7 @@ def test_store_that_cannot_be_written_says_so(
 
 
 def test_value_that_is_no_json_is_refused(store: Store) -> None:
-    with pytest.raises(StoreError, match="is no JSON"):
+    with pytest.raises(PluginError, match="is no JSON"):
         store.put(KEY, Artifact({}, {"loss": float("nan")}))
     assert not store.contains(KEY)
 
@@ -135,16 +135,63 @@ def test_cost_is_no_part_of_the_artifact(store: Store) -> None:
     assert store.verify(KEY)
 
 
+def test_cost_alone_leaves_no_folder(store: Store) -> None:
+    store.put_cost(KEY, {"wall_s": 1.5})
+    assert not store.folder(KEY).exists()
+
+
+def test_incomplete_folder_gives_way_to_an_artifact(store: Store) -> None:
+    store.folder(KEY).mkdir(parents=True)
+    (store.folder(KEY) / "cost.json").write_text("{}", encoding="utf-8")
+    store.put(KEY, artifact())
+    assert store.verify(KEY)
+    assert len(list(store.root.glob("*/*.corrupt-*"))) == 1
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+def test_artifact_that_cannot_be_read_just_now_stays(
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    store.put(KEY, artifact())
+
+    def refuse(*_args: Any, **_options: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.get(KEY)
+    monkeypatch.undo()
+    assert store.verify(KEY)
+
+
+def test_two_readers_may_set_the_same_artifact_aside(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(KEY, artifact())
+    truncate(store.folder(KEY))
+    rename = Path.rename
+
+    def second(self: Path, target: Path) -> Path:
+        rename(self, target)  # the other reader was faster
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second)
+    assert store.get(KEY) is None
+
+
 def test_only_old_leftovers_are_swept(store: Store) -> None:
     store.put(KEY, artifact())
     old, fresh = (store.root / "ab" / f"{KEY}.tmp-{name}" for name in ("1-1", "2-2"))
     aside = store.root / "ab" / f"{KEY}.corrupt-3-3"
     for folder in (old, fresh, aside):
         folder.mkdir()
-    for folder in (old, aside):
-        os.utime(folder, (time.time() - 90_000,) * 2)
+    report, cost = store.root / "ab" / "report.tmp-4", store.folder(KEY) / "cost.json.tmp-5"
+    for file in (report, cost):
+        file.write_text("{", encoding="utf-8")
+    days = 24 * 3600
+    os.utime(fresh, (time.time() - 6 * days,) * 2)
+    for left in (old, aside, report, cost):
+        os.utime(left, (time.time() - 8 * days,) * 2)
     store.sweep()
-    assert [folder.exists() for folder in (old, fresh, aside)] == [False, True, False]
+    assert [left.exists() for left in (old, fresh, aside, report, cost)] == [False, True, False, False, False]
     assert store.contains(KEY)
 
 

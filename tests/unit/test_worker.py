@@ -1,5 +1,9 @@
 import json
+import pickle
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +12,7 @@ from mibench import worker
 from mibench.errors import DeviceError
 from mibench.executors import Pool
 from mibench.task import Task
-from mibench.worker import Job, failure_of, find_device, peak_mib, reset_peak
+from mibench.worker import Job, Outcome, failure_of, find_device, peak_mib, reset_peak
 
 
 def task() -> Task:
@@ -52,6 +56,31 @@ def test_reports_of_a_worker_reach_the_main_process(tmp_path: Path, monkeypatch:
     pool._pass_progress(job)
     assert heard == [(1, 9, {"loss": 0.5}), (3, 9, {"loss": 0.3})]
     assert json.loads(job.progress_file.read_text(encoding="utf-8")) == [3, 9, {"loss": 0.3}]
+
+
+def test_job_that_a_broken_pool_refuses_counts_as_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: object) -> None:
+        raise BrokenProcessPool("a worker died")
+
+    monkeypatch.setattr("loky.get_reusable_executor", lambda **_: SimpleNamespace(submit=refuse))
+    pool, job = Pool(2, lambda *_: None), Job(task(), tmp_path, "cpu")
+    pool.submit(job)
+    assert pool.poll() == [(job, None)]
+    assert pool.poll() == []
+
+
+def test_outcome_that_cannot_travel_is_a_failure(tmp_path: Path) -> None:
+    future: Future[Outcome] = Future()
+    future.set_exception(pickle.PicklingError("no way"))
+    pool, job = Pool(2, lambda *_: None), Job(task(), tmp_path, "cpu")
+    pool.flying[future] = job
+    ((ended, outcome),) = pool.poll()
+    assert ended is job
+    assert outcome is not None
+    assert outcome.failure is not None
+    assert outcome.failure.type == "PicklingError"
 
 
 def test_progress_that_cannot_be_written_disturbs_nothing(tmp_path: Path) -> None:
