@@ -132,6 +132,16 @@ class Graph:
             )
         if spec is None:
             return Extra(inputs=inputs)
+        if needs and getattr(spec, "steps", None) == 0:
+            of, name = (
+                (f"the prior of attack '{attack.name}'", "prior")
+                if known
+                else ("its substitute", "substitute")
+            )
+            raise BlockedError(
+                f"defense '{defense.name}' would learn nothing from {of}, whose steps are 0. "
+                f"Give {name}.steps, or leave the pair out."
+            )
         if needs:
             inputs["prior"] = self.prior(owner, spec, "defender", seed)
         named = {"kind": spec.kind, "version": spec.version, **dataclasses.asdict(spec)}

@@ -20,6 +20,9 @@ from mibench.suite import Entry, Suite
 from mibench.task import Cell
 from mibench.victim import LabelVictim
 
+_FAKES = ("fake_confidence_private", "fake_confidence_public")  # notes of the NetGuard family
+_LEAST_CONFIDENCE = 0.5  # below it the label is, on average, not what the classifier sees in the fakes
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -62,7 +65,7 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
         },
         queries=value["queries"],
         notes=value["notes"],
-        flags=_flags(suite, judge),
+        flags=_flags(suite, judge, value["notes"]),
         provenance=value["provenance"],
     )
 
@@ -157,7 +160,7 @@ def _judge(suite: Suite) -> Json:
     }
 
 
-def _flags(suite: Suite, judge: Json) -> tuple[str, ...]:
+def _flags(suite: Suite, judge: Json, notes: Json) -> tuple[str, ...]:
     """Reasons to read the numbers with care."""
     flags = []
     if judge["accuracy"] < suite.judge.min_accuracy:
@@ -166,4 +169,12 @@ def _flags(suite: Suite, judge: Json) -> tuple[str, ...]:
         flags.append("audit_below_gate")
     if suite.judge.net == suite.victim.net:
         flags.append("judge_has_the_victims_architecture")
+    if any(_least(notes.get(name)) < _LEAST_CONFIDENCE for name in _FAKES):
+        flags.append("fakes_missed_label")
     return tuple(flags)
+
+
+def _least(note: object) -> float:
+    """The smallest number of a note, which is one value or a list over the models; 1 where it has none."""
+    values = note if isinstance(note, list) else [note]
+    return min((value for value in values if isinstance(value, int | float)), default=1.0)

@@ -128,7 +128,7 @@ class Limits:
 
     Args:
         max_queries: images that an attack may ask the victim about for each reconstruction; None counts only.
-        max_batch: images in one chunk; changes speed and memory, never a result.
+        max_batch: images in one chunk; changes speed and memory; results are equal up to rounding.
     """
 
     max_queries: int | None = None
@@ -271,7 +271,9 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
         "judge": reader.net(raw, "judge"),
         "attacks": reader.entries(raw, "attacks", get_attack),
         "defenses": reader.entries(raw, "defenses", get_defense),
-        "metrics": tuple(reader.call(get_metric, name, "metrics")() for name in head.metrics),
+        "metrics": tuple(
+            reader.build(reader.call(get_metric, name, "metrics"), {}, "metrics") for name in head.metrics
+        ),
         "targets": reader.build(Targets, raw.get("targets", {}), "targets"),
         "limits": reader.build(Limits, raw.get("limits", {}), "limits"),
         **{name: reader.net(raw, name) for name in ("audit", "public_net") if name in raw},

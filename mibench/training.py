@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,8 @@ from mibench.plugin import Context, Stopwatch
 from mibench.victim import freeze
 
 Loss = Callable[[Classifier, Tensor, Tensor], Tensor]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,9 +130,14 @@ def fit(
 
 
 def check_finite(value: float, step: int, what: str) -> None:
-    """Raise TrainingError where a loss is NaN or infinite at a step."""
+    """Raise TrainingError where a loss is NaN or infinite; the step goes to the log alone.
+
+    Steps are looked at by the clock, so neither the step nor which of the two it was repeats between runs,
+    and the message stands on a record.
+    """
     if not math.isfinite(value):
-        raise TrainingError(f"{what}: the loss became {value} at step {step}. Lower the learning rate.")
+        _LOG.warning("%s: the loss was %s at step %d", what, value, step)
+        raise TrainingError(f"{what}: the loss became NaN or infinite. Lower the learning rate.")
 
 
 def make_optimizer(net: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

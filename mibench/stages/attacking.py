@@ -45,10 +45,12 @@ def invert(work: Work) -> Artifact:
         "confidence": got.confidence,
     }
     adapted = work.input("prior").value if "prior" in work.task.inputs else {}
+    asked = adapted.get("queries", {})
     return work.result(
         tensors,
         queries=held.queries(),
-        prior_forward=adapted.get("queries", {}).get("forward", 0),
+        prior_forward=asked.get("forward", 0),
+        prior_gradient=asked.get("gradient", 0),
         prior_notes=adapted.get("notes", {}),
     )
 
@@ -113,6 +115,11 @@ def _check(attack: Attack[Any], got: Reconstructions, labels: list[int], shape: 
         raise PluginError(
             f"attack '{attack.name}': it returned images {tuple(got.images.shape)}, wanted {wanted}, or not "
             "the targets that it was asked for. Return one image for each target, in order."
+        )
+    if tuple(got.confidence.shape) != (len(labels),):
+        raise PluginError(
+            f"attack '{attack.name}': its confidence has shape {tuple(got.confidence.shape)}, wanted "
+            f"({len(labels)},). Return one number for each image."
         )
     if not bool(torch.isfinite(got.images).all()):
         raise PluginError(f"attack '{attack.name}': its images hold NaN or infinity. Check its step size.")

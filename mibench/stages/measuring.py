@@ -65,11 +65,12 @@ class _Model:
         device, max_batch = work.ctx.device, work.ctx.max_batch
         net = trained_net(train, device)
         protects = tuple(work.params["protects"][index])
+        defended = {**train.value["notes"], **({} if output is None else output.value["notes"])}
+        attacked = {**invert.value["prior_notes"], **invert.value["notes"]}
+        # prefixed, so that no attack speaks for the defense
         self.notes: dict[str, Any] = {
-            **train.value["notes"],
-            **({} if output is None else output.value["notes"]),
-            **invert.value["prior_notes"],
-            **invert.value["notes"],
+            **defended,
+            **{f"attack.{name}": value for name, value in attacked.items()},
         }
         victim = ScoreVictim(
             deployed(net, output, device, max_batch),
@@ -78,13 +79,15 @@ class _Model:
             device=device,
             max_batch=max_batch,
         )
-        decoy = self.notes.get("decoy")
+        decoy = defended.get("decoy")
         self.victim = ProtectedVictim(victim, protects, None if decoy is None else int(decoy))
         tensors = invert.tensors
         self.got = Reconstructions(dequantize(tensors["images"]), tensors["targets"], tensors["confidence"])
         self.protected: Tensor = torch.isin(self.got.targets, torch.tensor(protects))
         self.queries: dict[str, int] = invert.value["queries"]
         self.prior_forward = int(invert.value["prior_forward"])
+        # older artifacts lack it; no built-in attack adapts with the victim's gradients
+        self.prior_gradient = int(invert.value.get("prior_gradient", 0))
 
 
 def _join(parts: list[Reconstructions]) -> Reconstructions:
@@ -102,6 +105,7 @@ def _queries(models: list[_Model]) -> dict[str, float]:
         "forward_per_image": sum(model.queries["forward"] for model in models) / images,
         "gradient_per_image": sum(model.queries["gradient"] for model in models) / images,
         "prior_forward": sum(model.prior_forward for model in models),
+        "prior_gradient": sum(model.prior_gradient for model in models),
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 from mibench.errors import BlockedError
 from mibench.key import Key
 from mibench.plan import Plan, build_plan
-from mibench.suite import Suite
+from mibench.suite import Suite, list_suites, load_suite
 from mibench.task import Task
 
 MakeSuite = Callable[..., Suite]
@@ -145,6 +145,23 @@ def test_informed_defense_without_a_prior_is_blocked(make_suite: MakeSuite) -> N
     assert "toy_decoy" in blocked.blocked
     assert not blocked.models
     assert issubclass(BlockedError, Exception)
+
+
+def test_defense_with_an_untrained_prior_is_blocked(make_suite: MakeSuite) -> None:
+    attacks = {"dmi": {"prior": {"steps": 0}}, "trained": {"plugin": "dmi", "prior": {"steps": 1}}}
+    defenses = {"gan_d": {}, "gan_id": {"substitute": {"steps": 0}}}
+    plan = build_plan(make_suite(attacks=attacks, defenses=defenses))
+    blocked = {(cell.attack.label, cell.defense.label): cell.blocked for cell in plan.cells}
+    assert blocked["dmi", "gan_d"].startswith(
+        "defense 'gan_d' would learn nothing from the prior of attack 'dmi', whose steps are 0. "
+    )
+    assert not blocked["trained", "gan_d"]
+    assert "its substitute, whose steps are 0. Give substitute.steps" in blocked["trained", "gan_id"]
+
+
+def test_no_cell_of_a_built_in_suite_is_blocked() -> None:
+    for name in list_suites():
+        assert [cell.blocked for cell in build_plan(load_suite(name)).cells if cell.blocked] == []
 
 
 def test_informed_defense_depends_on_the_attacks_prior(make_suite: MakeSuite) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,14 @@ def test_with_plugins_adds_and_replaces() -> None:
     more = suite.with_plugins(get_attack("nearest_public")())
     assert [one.label for one in more.attacks] == ["mean_face", "nearest_public"]
     assert dataclasses.replace(more, attacks=suite.attacks) == suite
+
+
+def test_metric_that_cannot_be_built_names_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Broken:
+        def __post_init__(self) -> None:
+            raise ValueError("broken: level is missing.")
+
+    monkeypatch.setattr("mibench.suite.get_metric", lambda _name: Broken)
+    with pytest.raises(SuiteError, match="suite mini.toml, metrics: broken: level is missing"):
+        parse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from mibench.data.split import Labeled
 from mibench.errors import TrainingError
 from mibench.nets import Classifier, NetSpec, build
 from mibench.plugin import Context, build_dataclass
-from mibench.training import Recipe, accuracy, augment, fit, make_optimizer
+from mibench.training import Recipe, accuracy, augment, check_finite, fit, make_optimizer
 
 SPEC = NetSpec(name="softmax_regression", channels=1, size=8, num_classes=3)
 PLAIN = Recipe(epochs=4, batch=6, lr=0.5, flip=False, shift=0, weight_decay=0.0, schedule="constant")
@@ -131,8 +132,18 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
         value: Tensor = trained(x).sum() * torch.nan
         return value
 
-    with pytest.raises(TrainingError, match="the loss became nan"):
+    with pytest.raises(TrainingError, match="the loss became NaN or infinite"):
         fit(net(), data(), Context(), recipe=PLAIN, loss=broken)
+
+
+def test_a_diverged_loss_reads_the_same_at_any_step(caplog: pytest.LogCaptureFixture) -> None:
+    messages = set()
+    for value, step in ((math.nan, 3), (math.inf, 17)):
+        with pytest.raises(TrainingError) as caught:
+            check_finite(value, step, "training")
+        messages.add(str(caught.value))
+    assert messages == {"training: the loss became NaN or infinite. Lower the learning rate."}
+    assert "step 17" in caplog.text
 
 
 def test_weights_that_are_not_finite_are_an_error() -> None:
