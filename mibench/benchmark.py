@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,11 @@ from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
-from mibench.store import Store
+from mibench.store import Store, write_atomically
 from mibench.worker import find_device
 
 FAILURES = "failures.txt"
+MADE = "made.json"  # what the report was made of, and its files
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,35 @@ def bench(
         if failures:
             (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
         export_images(plan, shelf, records, folder, device=where)
-        return Bench(records, folder, report.write_all(folder))
+        return Bench(records, folder, _reported(folder))
     except OSError as error:
         raise RecordError(
             f"results {folder}: cannot be written ({error.strerror or error}). "
             "Free some space, or choose another folder with --out."
         ) from error
+
+
+def _reported(folder: Path) -> list[Path]:
+    """The report's files, drawn anew unless the same records and the same code made those that lie there."""
+    made, source = folder / MADE, _source_of_report(folder)
+    try:
+        earlier = json.loads(made.read_text(encoding="utf-8"))
+        files = [folder / name for name in earlier["files"]]
+        is_fresh = earlier["source"] == source and all(file.is_file() for file in files)
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: draw
+        is_fresh = False
+    if not is_fresh:
+        files = report.write_all(folder)
+        names = [file.relative_to(folder).as_posix() for file in files]
+        value = json.dumps({"source": source, "files": names}, indent=1) + "\n"
+        write_atomically(made, value.encode())
+    return files
+
+
+def _source_of_report(folder: Path) -> str:
+    """SHA-256 over the records and the report's code and templates."""
+    digest = hashlib.sha256((folder / "records.jsonl").read_bytes())
+    for file in sorted(Path(report.__file__).parent.rglob("*")):
+        if file.suffix in {".py", ".j2"}:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
