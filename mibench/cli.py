@@ -150,6 +150,8 @@ def run(
     where = pick_device(device.value)
     num_jobs = jobs or pick_jobs(where)
     watch = _live(plan, _store(out, store), num_jobs)
+    num_tasks, num_cells = len(plan.tasks), len(plan.cells)
+    print(f"{num_cells} cells; {watch.total} of {num_tasks} tasks to do, {num_jobs} at once.", flush=True)
     try:
         with watch:
             done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)

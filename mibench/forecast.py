@@ -56,5 +56,7 @@ def _cells(plan: Plan) -> str:
 
 
 def _time(seconds: float, unknown: int) -> str:
+    if unknown and not seconds:
+        return f"How long is not known: none of the kinds of the {unknown} tasks ever ran here."
     rest = f"; {unknown} tasks are of a kind that never ran here" if unknown else ""
     return f"About {duration(seconds)} on one worker, judged by earlier runs{rest}."

@@ -163,7 +163,8 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 def accuracy(net: torch.nn.Module, data: Labeled, *, max_batch: int = 256) -> float:
     """Share of images whose largest output is their label, in [0, 1]."""
-    device = next(net.parameters()).device
+    own = next(net.parameters(), None)  # a release step may hold its net out of torch's sight
+    device = data.images.device if own is None else own.device
     with torch.no_grad():
         hits = [
             (net(x.to(device)).argmax(1).cpu() == y).float()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SUPERSCRIPTS = str.maketrans(
     "abcdefghijklmnoprstuvwxyz,", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ\N{RIGHT SINGLE QUOTATION MARK}"
 )
+# only what measures the model may stand in its line: an AA that is equal by chance is no fact about it
+OF_VICTIM = frozenset({"mc_all", "mc_target", "far_decoy", "far_public"})
 GAP = 2  # columns that the box below leaves between two columns
 RULES = box.Box(
     "    \n    \n ── \n    \n ── \n ── \n    \n    \n"
@@ -41,9 +43,10 @@ class Line:
 
 
 def _lines(table: Comparison, scene: str) -> list[Line]:
-    """The lines of a scene; numbers that do not depend on the attack come first, once."""
+    """The lines of a scene; numbers of the model that do not depend on the attack come first, once."""
     rows = [index for index, row in enumerate(table.rows) if row.scene == scene]
-    shared = [m for m in range(len(table.metrics)) if len(rows) > 1 and _is_shared(table, rows, m)]
+    of_victim = [m for m, metric in enumerate(table.metrics) if metric.name in OF_VICTIM]
+    shared = [m for m in of_victim if len(rows) > 1 and _is_shared(table, rows, m)]
     own = [m for m in range(len(table.metrics)) if m not in shared]
     lines: list[Line] = []
     for metric in shared:
