@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mibench.inversion import Problem
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import LatentSpace
@@ -38,10 +39,9 @@ def rank_presamples(
     return torch.cat(latents)[best.indices.T].contiguous(), best.values.T.contiguous()
 
 
-def starts_of(ranked: Tensor, targets: Tensor, occurrence: Tensor, candidates: int) -> Tensor:
-    """Starts (B * candidates, dim) for targets (B,) from ranked latents (K, keep, dim).
+def starts_of(ranked: Tensor, problem: Problem) -> Tensor:
+    """Starts (R, dim) from ranked latents (K, keep, dim): the i-th search of a label takes the i-th rank.
 
-    The i-th repeat of a label takes the i-th group of `candidates` ranks, and begins anew after the last.
+    After the last rank it begins anew.
     """
-    ranks = occurrence[:, None] * candidates + torch.arange(candidates)
-    return ranked[targets[:, None], ranks % ranked.shape[1]].flatten(0, 1)
+    return ranked[problem.labels.cpu(), problem.ranks % ranked.shape[1]]

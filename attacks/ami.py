@@ -20,12 +20,11 @@ from mibench.attack import Attack, Reconstructions
 from mibench.nets.classifier import as_channels_last
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.seeding import seeded
+from mibench.noise import repeats
 from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior
 from mibench.training import autocast, check_finite
 from mibench.victim import ScoreVictim, freeze
-
-from ._repeats import repeats
 
 _DECODER = "decoder."
 _BETAS = (0.5, 0.999)  # the authors' train_inversion.py

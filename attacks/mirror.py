@@ -18,15 +18,15 @@ import torch
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
+from mibench.augment import Views
 from mibench.gan import StylePrior
-from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
-from mibench.noise import Noise
+from mibench.inversion import Problem, invert_latents
+from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.plugin import Card, Context, Settings
-from mibench.prior import LatentSpace, Prior
+from mibench.prior import Prior
 from mibench.victim import WhiteBoxVictim
 
 from ._presamples import rank_presamples, starts_of
-from ._repeats import repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,7 @@ class Mirror(Attack[WhiteBoxVictim]):
     """
 
     name = "mirror"
+    version = 2
     access = WhiteBoxVictim
     card = Card(
         title="MIRROR: Model Inversion for Deep Learning Network with High Fidelity",
@@ -107,50 +108,28 @@ class Mirror(Attack[WhiteBoxVictim]):
 
     def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """See Attack.invert."""
-        space = self.prior.load(prior, victim.shape, ctx)
-        occurrence, noise = repeats(targets), ctx.noise(targets)
-        chunk = max(1, ctx.max_batch // self.candidates)
-        parts = [
-            self._invert_chunk(
-                victim,
-                space,
-                ctx,
-                start=starts_of(prior["starts"], targets[rows], occurrence[rows], self.candidates),
-                targets=targets[rows],
-                noise=noise[rows].repeat(self.candidates),
-            )
-            for rows in torch.arange(len(targets)).split(chunk)
-        ]
-        images, confidence = (torch.cat(column) for column in zip(*parts))
-        return Reconstructions.collect(images, targets, confidence)
+        views = Views(flip=0.5 if self.flip else 0.0)
 
-    def _invert_chunk(
-        self,
-        victim: WhiteBoxVictim,
-        space: LatentSpace,
-        ctx: Context,
-        *,
-        start: Tensor,
-        targets: Tensor,
-        noise: Noise,
-    ) -> tuple[Tensor, Tensor]:
-        labels = targets.repeat_interleave(self.candidates).to(ctx.device)
-        step = iter(range(self.search.steps + 1))
+        def loss(images: Tensor, problem: Problem, step: int) -> Tensor:
+            seen = views.of(images, problem.noise, step=step)
+            return identity_loss(victim.logits(seen), problem.labels, self.loss)
 
-        def objective(w: Tensor) -> tuple[Tensor, Tensor]:
-            x = space.decode(w)
-            if self.flip:
-                mirrored = noise.uniform("flip", 1, step=next(step)) < 0.5
-                x = torch.where(mirrored.to(x.device)[:, :, None, None], x.flip(3), x)
-            loss = identity_loss(victim.logits(x), labels, self.loss)
-            return loss, loss.detach()
+        def choose(images: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
+            logits = victim.logits(images)
+            score = logits.softmax(1).gather(1, problem.labels[:, None]).squeeze(1)
+            return self._choose(logits.cpu(), problem.labels.cpu()), score
 
-        best, _ = search_latents(start.to(ctx.device), objective, self.search, ctx, project=space.project)
-        with torch.no_grad():
-            x = space.decode(best)
-            logits = victim.logits(x)
-        chosen = self._choose(logits, labels).to(ctx.device)
-        return x[chosen].cpu(), logits.softmax(1).gather(1, labels[:, None])[chosen, 0].cpu()
+        return invert_latents(
+            victim,
+            self.prior.load(prior, victim.shape, ctx),
+            targets,
+            ctx,
+            search=self.search,
+            loss=loss,
+            restarts=self.candidates,
+            start=lambda problem: starts_of(prior["starts"], problem),
+            choose=choose,
+        )
 
     def _choose(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Row of the chosen candidate of each problem, (B,), for logits (B * candidates, K)."""

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.data.split import dequantize, quantize
+from mibench.noise import repeats
 from mibench.plugin import Card, Context
 from mibench.prior import Prior
 from mibench.victim import ScoreVictim
-
-from ._repeats import repeats
 
 
 @dataclass(frozen=True, kw_only=True)

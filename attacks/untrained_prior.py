@@ -9,15 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.gan import WganPrior
-from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
-from mibench.noise import Noise
+from mibench.inversion import Problem, invert_latents
+from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.plugin import Card, Context, Settings
-from mibench.prior import LatentSpace, Prior
+from mibench.prior import Prior
 from mibench.victim import WhiteBoxVictim
 
 
@@ -36,6 +35,7 @@ class UntrainedPrior(Attack[WhiteBoxVictim]):
     """
 
     name = "untrained_prior"
+    version = 2
     access = WhiteBoxVictim
     control = True
     card = Card(title="Control: latent search through an untrained generator")
@@ -58,29 +58,12 @@ class UntrainedPrior(Attack[WhiteBoxVictim]):
 
     def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """See Attack.invert. Repeats of a label start elsewhere."""
-        space, noise = self._spec().load(prior, victim.shape, ctx), ctx.noise(targets)
-        parts = [
-            self._invert_chunk(victim, space, ctx, targets=targets[rows], noise=noise[rows])
-            for rows in torch.arange(len(targets)).split(ctx.max_batch)
-        ]
-        images, confidence = (torch.cat(column) for column in zip(*parts))
-        return Reconstructions.collect(images, targets, confidence)
+        space = self._spec().load(prior, victim.shape, ctx)
 
-    def _invert_chunk(
-        self, victim: WhiteBoxVictim, space: LatentSpace, ctx: Context, *, targets: Tensor, noise: Noise
-    ) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) and the victim's probabilities (B,) for targets (B,), on the CPU."""
-        labels = targets.to(ctx.device)
+        def loss(images: Tensor, problem: Problem, _step: int) -> Tensor:
+            return identity_loss(victim.logits(images), problem.labels, self.loss)
 
-        def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
-            loss = identity_loss(victim.logits(space.decode(latents)), labels, self.loss)
-            return loss, loss.detach()
-
-        best, _ = search_latents(space.start(noise), objective, self.search, ctx, project=space.project)
-        with torch.no_grad():
-            x = space.decode(best)
-            probabilities = victim.logits(x).softmax(1)
-        return x.cpu(), probabilities.gather(1, labels[:, None]).squeeze(1).cpu()
+        return invert_latents(victim, space, targets, ctx, search=self.search, loss=loss)
 
     def _spec(self) -> WganPrior:
         # no step is taken; the critic stands in the prior and is never asked, so it is as small as can be

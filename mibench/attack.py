@@ -17,6 +17,24 @@ V = TypeVar("V", bound=LabelVictim)
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What the reconstructions would have been, had the attack stopped earlier.
+
+    Args:
+        queries: (S,), int64; images asked about for each reconstruction until then, rising.
+        images: (S, B, C, H, W), uint8; the best reconstructions until then.
+        loss: (S, B), float32; their losses in the attack's own terms, NaN where it has none.
+        single: (B, C, H, W), uint8; the reconstructions of the first restart alone; None where the attack
+            has one restart.
+    """
+
+    queries: Tensor
+    images: Tensor
+    loss: Tensor
+    single: Tensor | None = None
+
+
+@dataclass(frozen=True)
 class Reconstructions:
     """What an attack returns.
 
@@ -24,14 +42,22 @@ class Reconstructions:
         images: (B, C, H, W), float32 in [0, 1], on the CPU.
         targets: (B,), int64; the labels asked for, in the order asked for.
         confidence: (B,), float32; the victim's own score of each image, for the record only.
+        effort: earlier states of the same reconstructions, or None.
     """
 
     images: Tensor
     targets: Tensor
     confidence: Tensor
+    effort: Effort | None = None
 
     @classmethod
-    def collect(cls, images: Tensor, targets: Tensor, confidence: Tensor | None = None) -> Reconstructions:
+    def collect(
+        cls,
+        images: Tensor,
+        targets: Tensor,
+        confidence: Tensor | None = None,
+        effort: Effort | None = None,
+    ) -> Reconstructions:
         """Detached, clamped copies on the CPU; NaN confidence where none is given."""
         if confidence is None:
             confidence = torch.full((len(targets),), torch.nan)
@@ -39,6 +65,7 @@ class Reconstructions:
             images.detach().clamp(0, 1).float().cpu().contiguous(),
             targets.detach().cpu(),
             confidence.detach().float().cpu(),
+            effort,
         )
 
 

@@ -1,7 +1,7 @@
 """The one search loop over latents, its identity losses and the choice among restarts.
 
-Serves every latent attack and the shadow inversions of the NetGuard defenses. Rows are independent
-(dossier 0.6): losses are summed, optimizers are element-wise, the best iterate is kept per row.
+Serves every latent attack (through `mibench.inversion`) and the shadow inversions of the NetGuard defenses.
+Rows are independent (dossier 0.6): losses are summed, optimizers are element-wise, the best iterate is kept per row.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from torch.nn import functional as F
 from mibench.plugin import Context, Stopwatch
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
-IdentityLoss = Literal["ce", "max_margin", "logit"]
+Watcher = Callable[[int, Tensor, Tensor], None]
+IdentityLoss = Literal["ce", "max_margin", "logit", "poincare"]
+NUM_CHECKPOINTS = 8  # of an effort curve, beside the start
+_POINCARE_MARGIN = 1e-4  # how far the authors move the target point into the ball
+_LEAST = 1e-7  # keeps the distance of a one-hot prediction finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,7 @@ class Search:
         steps: gradient steps, >= 0.
         lr: peak learning rate, > 0.
         optimizer: Adam; or Nesterov SGD with momentum 0.9, which is GMI's update.
+        betas: of Adam, each in [0, 1).
         warmup: share of the steps with a linear rise of the learning rate, in [0, 1).
         cooldown: share of the steps at the end with a cosine decay to zero, in [0, 1).
         keep: return the iterate with the lowest score of each row, or the last one.
@@ -38,6 +43,7 @@ class Search:
     steps: int = 300
     lr: float = 0.02
     optimizer: Literal["adam", "nesterov"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.0
     cooldown: float = 0.0
     keep: Literal["best", "last"] = "best"
@@ -50,6 +56,9 @@ class Search:
             raise ValueError(
                 f"search: warmup and cooldown must lie in [0, 1), got {self.warmup} and {self.cooldown}."
             )
+
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"search: betas must lie in [0, 1), got {list(self.betas)}.")
 
     def rate(self, step: int) -> float:
         """Learning rate relative to the peak at a step in [0, steps].
@@ -71,6 +80,7 @@ def search_latents(
     ctx: Context,
     *,
     project: Callable[[Tensor], Tensor] | None = None,
+    watcher: Watcher | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Minimize an objective over latents, each row by itself.
 
@@ -81,6 +91,8 @@ def search_latents(
         ctx: gives the reporter.
         project: moves latents into the allowed region, the start first and then after each step; None leaves
             them.
+        watcher: called at `checkpoints(search.steps)` with the step, and with the latents (B, D) and scores
+            (B,) that would be returned if that evaluation were the last one.
 
     Returns:
         The kept latents (B, D) and their scores (B,), detached. Scores belong to the latents returned.
@@ -91,12 +103,15 @@ def search_latents(
     best, best_score = start.clone(), torch.full((len(start),), torch.inf, device=start.device)
     optimizer = _make_optimizer(latents, search)
     watch = Stopwatch()
+    stops = frozenset(checkpoints(search.steps)) if watcher is not None else frozenset()
     for step in range(search.steps + 1):
         loss, score = objective(latents)
         with torch.no_grad():
             better = score < best_score if search.keep == "best" else torch.ones_like(score, dtype=torch.bool)
             best = torch.where(better[:, None], latents, best)
             best_score = torch.where(better, score, best_score)
+        if watcher is not None and step in stops:
+            watcher(step, best.detach(), best_score)
         if watch.is_due():
             ctx.report(step, search.steps, loss=float(loss.detach().mean()))
         if step == search.steps:
@@ -113,8 +128,19 @@ def search_latents(
 
 def _make_optimizer(latents: Tensor, search: Search) -> torch.optim.Optimizer:
     if search.optimizer == "adam":
-        return torch.optim.Adam([latents], lr=search.lr)
+        first, second = search.betas
+        return torch.optim.Adam([latents], lr=search.lr, betas=(float(first), float(second)))
     return torch.optim.SGD([latents], lr=search.lr, momentum=0.9, nesterov=True)
+
+
+def checkpoints(steps: int) -> list[int]:
+    """Evaluations 0 to `steps` at which an effort curve has a point: the first, the last, log-spaced between.
+
+    >>> checkpoints(100)
+    [0, 1, 2, 4, 7, 14, 27, 52, 100]
+    """
+    spaced = (round(steps ** (i / (NUM_CHECKPOINTS - 1))) for i in range(NUM_CHECKPOINTS))
+    return sorted({0, *(min(step, steps) for step in spaced)}) if steps > 0 else [0]
 
 
 def identity_loss(logits: Tensor, targets: Tensor, kind: IdentityLoss) -> Tensor:
@@ -122,15 +148,32 @@ def identity_loss(logits: Tensor, targets: Tensor, kind: IdentityLoss) -> Tensor
 
     `ce`: cross-entropy. `max_margin`: largest other logit minus the target's (Yuan et al., AAAI 2023),
     which keeps its gradient where the softmax is saturated. `logit`: minus the target's logit (Nguyen et
-    al., CVPR 2023).
+    al., CVPR 2023). `poincare`: hyperbolic distance to the target's corner, which does not saturate
+    (Struppek et al., ICML 2022).
     """
     if kind == "ce":
         return F.cross_entropy(logits, targets, reduction="none")
+    if kind == "poincare":
+        return poincare_distance(logits, targets)
     own = logits.gather(1, targets[:, None]).squeeze(1)
     if kind == "logit":
         return -own
     others = logits.scatter(1, targets[:, None], -torch.inf)
     return others.max(1).values - own
+
+
+def poincare_distance(logits: Tensor, targets: Tensor) -> Tensor:
+    """Distance (B,) in the Poincare ball from L1-normalized logits (B, K) to the corners of targets (B,).
+
+    With u = logits / ||logits||_1 and v = max(onehot - 1e-4, 0): arccosh(1 + 2 ||u - v||^2 / ((1 - ||u||^2)
+    (1 - ||v||^2))). A one-hot u lies on the rim, infinitely far away; the distance is cut off there.
+    Source: Struppek et al., ICML 2022 (arXiv:2201.12179).
+    """
+    u = logits / logits.abs().sum(1, keepdim=True).clamp_min(_LEAST)
+    v = (F.one_hot(targets, logits.shape[1]).to(u) - _POINCARE_MARGIN).clamp_min(0)
+    gap = (u - v).square().sum(1)
+    room = (1 - u.square().sum(1)).clamp_min(_LEAST) * (1 - v.square().sum(1))
+    return torch.acosh(1 + 2 * gap / room)
 
 
 def pick_best(scores: Tensor, restarts: int) -> Tensor:

@@ -68,11 +68,8 @@ class Noise:
     @classmethod
     def of_targets(cls, seed: int, targets: Tensor) -> Noise:
         """Streams keyed by (seed, label, how often the label stood before), for targets (B,) int64."""
-        seen: Counter[int] = Counter()
-        keys = []
-        for label in targets.tolist():
-            keys.append(derive_seed(seed, label, seen[label]))
-            seen[label] += 1
+        pairs = zip(targets.tolist(), repeats(targets).tolist())
+        keys = [derive_seed(seed, label, before) for label, before in pairs]
         return cls(torch.tensor(keys, dtype=torch.int64))
 
     def __len__(self) -> int:
@@ -97,3 +94,17 @@ class Noise:
 
     def _stream(self, purpose: str, step: int) -> Tensor:
         return mix(self.keys ^ derive_seed(purpose, step))
+
+
+def repeats(targets: Tensor) -> Tensor:
+    """How often each of targets (B,) int64 stood before it: (B,), int64, on the CPU.
+
+    >>> repeats(torch.tensor([7, 3, 7, 7]))
+    tensor([0, 0, 1, 2])
+    """
+    seen: Counter[int] = Counter()
+    counts = []
+    for label in targets.tolist():
+        counts.append(seen[label])
+        seen[label] += 1
+    return torch.tensor(counts, dtype=torch.int64)

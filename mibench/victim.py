@@ -6,6 +6,7 @@ label-only attack and at run time the method is not there. Every image that is a
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class LabelVictim:
         device: where it computes; images may come from anywhere.
         max_queries: number of images after which QueryBudgetError is raised; None counts only.
         max_batch: images in one chunk.
+        allowance: images that may be asked about for each reconstruction, with which an attack plans its
+            steps; None where there is no limit.
     """
 
     level = "label"
@@ -51,18 +54,42 @@ class LabelVictim:
         device: torch.device | str = "cpu",
         max_queries: int | None = None,
         max_batch: int = 256,
+        allowance: int | None = None,
     ) -> None:
         self.shape = shape
         self.num_classes = num_classes
         self.device = torch.device(device)
         self.max_queries = max_queries
         self.max_batch = max_batch
+        self.allowance = allowance
         self.queries = QueryCount()
         self.__released = released
 
     def labels(self, x: Tensor) -> Tensor:
         """Most probable label of each image of x (N, C, H, W): (N,), int64, on x's device."""
         return self._release(x).argmax(1)
+
+    def steps_within(self, wanted: int, *, per_step: int, reserve: int = 0) -> int:
+        """Steps that the allowance pays for, at most `wanted`.
+
+        An attack that plans with this stops cleanly, and alike for each reconstruction whatever the chunks.
+
+        Args:
+            wanted: steps without a limit, >= 0.
+            per_step: images asked about in a step for each reconstruction, >= 0.
+            reserve: images asked about before and after the steps for each reconstruction, >= 0.
+
+        Raises:
+            QueryBudgetError: the reserve alone is more than the allowance.
+        """
+        if self.allowance is None:
+            return wanted
+        if reserve > self.allowance:
+            raise QueryBudgetError(
+                f"a budget of {self.allowance} queries for each reconstruction is too small: {reserve} are "
+                "needed before a first step. Raise max_queries, or lower the attack's restarts."
+            )
+        return wanted if per_step == 0 else min(wanted, (self.allowance - reserve) // per_step)
 
     def _release(self, x: Tensor) -> Tensor:
         if x.requires_grad:
@@ -121,6 +148,7 @@ class WhiteBoxVictim(ScoreVictim):
         view: Released | None = None,
         max_queries: int | None = None,
         max_batch: int = 256,
+        allowance: int | None = None,
     ) -> None:
         spec = net.spec
         super().__init__(
@@ -130,9 +158,21 @@ class WhiteBoxVictim(ScoreVictim):
             device=next(net.parameters()).device,
             max_queries=max_queries,
             max_batch=max_batch,
+            allowance=allowance,
         )
         self.net = net
         self._view: Released = net if view is None else view
+
+    def seen_through(self, change: Callable[[Released], Released]) -> WhiteBoxVictim:
+        """The same victim and the same query count, with other logits.
+
+        Args:
+            change: takes the present map of images to logits and gives the one that is searched instead: a
+                mean over students, over views of the image, or with a penalty taken off.
+        """
+        other = copy.copy(self)
+        other._view = change(self._view)
+        return other
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of x (N, C, H, W): (N, K), float32, differentiable; counted as one query an image."""

@@ -21,9 +21,9 @@ from mibench.prior import Prior
 from mibench.victim import LabelVictim, fingerprint
 
 TARGETS = (1, 3, 1, 0)  # with a repeat, and not in order
-# one label alone and in company takes other paths through the convolutions; their roundings differ and a
-# search carries them on. A byte is the step of a stored image.
-_ROW_GAP = 2 / 255
+# what roundings of short searches leave between one batch shape and another, in pixels of [0, 1]
+_ROW_GAP = 1e-5
+_LEAST_ALLOWANCE = 6  # queries for each reconstruction below which an attack has no steps to save
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ class AttackSubject:
     def again(
         self, targets: tuple[int, ...], *, prior: Prior | None = None, **limits: int
     ) -> Reconstructions:
-        """Invert labels once more with what the trial adapted; limits: max_queries, max_batch."""
-        victim = toy_world().victim(self.plugin.access, max_queries=limits.get("max_queries"))
+        """Invert labels once more with what the trial adapted; limits: max_queries, allowance, max_batch."""
+        victim = toy_world().victim(
+            self.plugin.access, max_queries=limits.get("max_queries"), allowance=limits.get("allowance")
+        )
         with scratch() as folder:
             ctx = self.context(folder, max_batch=limits.get("max_batch", 64))
             start = self.trial.adapted if prior is None else prior
@@ -100,7 +102,7 @@ def attack_checks(plugin: type[Attack[Any]]) -> list[Check]:
         leaves_the_global_state,
         leaves_the_victim_as_it_was,
         writes_to_scratch_alone,
-        lets_a_spent_budget_through,
+        keeps_within_its_allowance,
         rows_are_independent,
         takes_gray_images,
     ]
@@ -208,18 +210,23 @@ def writes_to_scratch_alone(subject: AttackSubject) -> Answer:
     return None
 
 
-def lets_a_spent_budget_through(subject: AttackSubject) -> Answer:
-    """It lets QueryBudgetError through."""
-    asked = subject.trial.asked
-    if asked == 0:  # `invert` asks nothing, so no budget can be spent
+def keeps_within_its_allowance(subject: AttackSubject) -> Answer:
+    """It plans with victim.allowance: under a smaller one it ends well, and asks no more than that."""
+    each = -(-subject.trial.asked // len(TARGETS))
+    if each < _LEAST_ALLOWANCE:  # nothing, or hardly anything, that could be left out
         return None
+    allowance = each * 2 // 3
+    limit = allowance * len(TARGETS)
     try:
-        subject.again(TARGETS, max_queries=asked - 1)
+        got = subject.again(TARGETS, allowance=allowance, max_queries=limit)
     except QueryBudgetError:
-        return None
-    return (
-        f"it ended well with {asked - 1} of the {asked} queries that it needs. Do not catch QueryBudgetError."
-    )
+        return (
+            f"it needs {subject.trial.asked} queries for {len(TARGETS)} targets, and broke off when each might "
+            f"ask {allowance}. Plan its steps with victim.steps_within(...)."
+        )
+    if not bool(torch.isfinite(got.images).all()):
+        return f"its images hold NaN or infinity under an allowance of {allowance}. Return the best so far."
+    return None
 
 
 def rows_are_independent(subject: AttackSubject) -> Answer:

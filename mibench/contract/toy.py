@@ -46,9 +46,15 @@ class World:
     judge: Classifier
     public_net: Classifier
 
-    def victim(self, access: type[LabelVictim], *, max_queries: int | None = None) -> LabelVictim:
+    def victim(
+        self,
+        access: type[LabelVictim],
+        *,
+        max_queries: int | None = None,
+        allowance: int | None = None,
+    ) -> LabelVictim:
         """The undefended victim behind exactly this access level."""
-        options: dict[str, Any] = {"max_queries": max_queries, "max_batch": 64}
+        options: dict[str, Any] = {"max_queries": max_queries, "allowance": allowance, "max_batch": 64}
         if issubclass(access, WhiteBoxVictim):
             return access(Released(self.net), self.net, **options)
         spec = self.net.spec

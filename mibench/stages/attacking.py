@@ -23,7 +23,7 @@ _LEAST_PROBABILITY = 1e-12  # below it the logarithm of a released float32 is no
 def adapt(work: Work) -> Artifact:
     """The prior after the attack asked the victim about public images, and the queries that this took."""
     attack = work.attack()
-    held = _Held(work, attack, max_queries=None)
+    held = _Held(work, attack)
     prior = attack.adapt_prior(_prior(work), held.victim, work.public(), work.ctx)
     held.check()
     return work.result(prior, queries=held.queries())
@@ -33,8 +33,7 @@ def invert(work: Work) -> Artifact:
     """The reconstructions as bytes, their targets and confidence, and the queries that they took."""
     attack = work.attack()
     labels = [label for label in work.params["targets"] for _ in range(work.params["images"])]
-    each = work.params["max_queries"]
-    held = _Held(work, attack, max_queries=None if each is None else each * len(labels))
+    held = _Held(work, attack, allowance=work.params["max_queries"], count=len(labels))
     prior = _prior(work)
     got = attack.invert(held.victim, prior, torch.tensor(labels, dtype=torch.int64), work.ctx)
     held.check()
@@ -43,6 +42,7 @@ def invert(work: Work) -> Artifact:
         "images": quantize(got.images),
         "targets": got.targets,
         "confidence": got.confidence,
+        **_effort_tensors(got),
     }
     adapted = work.input("prior").value if "prior" in work.task.inputs else {}
     asked = adapted.get("queries", {})
@@ -58,7 +58,9 @@ def invert(work: Work) -> Artifact:
 class _Held:
     """The victim in the attack's hands, and whether the attack left it as it was."""
 
-    def __init__(self, work: Work, attack: Attack[Any], *, max_queries: int | None) -> None:
+    def __init__(
+        self, work: Work, attack: Attack[Any], *, allowance: int | None = None, count: int = 0
+    ) -> None:
         device, max_batch = work.ctx.device, work.ctx.max_batch
         net = trained_net(work.input("train"), device)
         output = work.input("output") if "output" in work.task.inputs else None
@@ -66,7 +68,9 @@ class _Held:
         self.attack = attack
         self.parts = (net, module)
         self.before = [fingerprint(part) for part in self.parts]
-        self.max_queries, self.max_batch = max_queries, max_batch
+        # an attack that plans with the allowance never meets the hard limit behind it
+        limit = None if allowance is None else allowance * count
+        self.options: dict[str, Any] = {"max_queries": limit, "allowance": allowance, "max_batch": max_batch}
         self.victim = self._victim(net, module, work.params["view"])
 
     def _victim(self, net: Classifier, module: nn.Module, view: str) -> LabelVictim:
@@ -78,8 +82,7 @@ class _Held:
                 module if is_deployed else Released(net),
                 net,
                 view=(lambda x: module(x).clamp_min(_LEAST_PROBABILITY).log()) if is_deployed else None,
-                max_queries=self.max_queries,
-                max_batch=self.max_batch,
+                **self.options,
             )
         spec = net.spec
         return access(
@@ -87,8 +90,7 @@ class _Held:
             shape=(spec.channels, spec.size, spec.size),
             num_classes=spec.num_classes,
             device=next(net.parameters()).device,
-            max_queries=self.max_queries,
-            max_batch=self.max_batch,
+            **self.options,
         )
 
     def check(self) -> None:
@@ -102,6 +104,16 @@ class _Held:
     def queries(self) -> dict[str, int]:
         """Images asked about."""
         return {"forward": self.victim.queries.forward, "gradient": self.victim.queries.gradient}
+
+
+def _effort_tensors(got: Reconstructions) -> dict[str, Tensor]:
+    """The effort curve of reconstructions, for the store."""
+    effort = got.effort
+    if effort is None:
+        return {}
+    curve = {"queries": effort.queries, "images": effort.images, "loss": effort.loss}
+    single = {} if effort.single is None else {"single": effort.single}
+    return {f"effort.{name}": tensor.contiguous() for name, tensor in {**curve, **single}.items()}
 
 
 def _prior(work: Work) -> dict[str, Tensor]:
