@@ -17,6 +17,7 @@ from mibench.registry import source_digest
 from mibench.suite import NetChoice, Suite
 from mibench.task import Model, Task
 
+MEASURE_VERSION = 2  # grows with what a measurement holds beside its metrics
 BASELINE = "none"  # the training that every defense without its own shares with the undefended victim
 
 
@@ -237,7 +238,12 @@ class Graph:
                 "images": self.suite.targets.images,
                 "max_queries": self.suite.limits.max_queries,
             },
-            inputs={**seen.inputs, **({"prior": prior} if prior else {})},
+            inputs={
+                **seen.inputs,
+                **({"prior": prior} if prior else {}),
+                # the stage hands on what the victim releases for these images, never the images
+                **({"private": self.data("private")} if attack.goal == "instance" else {}),
+            },
             seed=seed,
             title=f"invert {attack.name} against {self.tasks[seen.model].title}",
         )
@@ -259,6 +265,7 @@ class Graph:
         return self.add(
             "measure",
             "measure",
+            version=MEASURE_VERSION,
             params={"metrics": metrics, "protects": protects},
             inputs=inputs,
             seed=seed,

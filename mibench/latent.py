@@ -1,7 +1,7 @@
 """The one search loop over latents, its identity losses and the choice among restarts.
 
 Serves every latent attack (through `mibench.inversion`) and the shadow inversions of the NetGuard defenses.
-Rows are independent (dossier 0.6): losses are summed, optimizers are element-wise, the best iterate is kept per row.
+Rows are independent: losses are summed, optimizers are element-wise, the best iterate is kept per row.
 """
 
 from __future__ import annotations

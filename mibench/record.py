@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from mibench.errors import RecordError
 
-SCHEMA = 1
+SCHEMA = 2
 Json = dict[str, Any]
 Status = Literal["ok", "failed", "blocked"]
 
@@ -40,6 +40,10 @@ class Record:
         targets: protected, bystanders and attacked labels, images of each.
         queries: forward_per_image, gradient_per_image, prior_forward (images asked about while adapting).
         notes: what training, output step and attack left: a decoy label, a spent epsilon.
+        by_target: share of judged hits of each protected label, by the label as text.
+        effort: {queries, aa, loss} at rising queries for each reconstruction; empty without a curve.
+        scrutiny: `restarts` {single, gain} or None, `rise` of AA over the effort curve or None,
+            `silent_gradients` in [0, 1] or None; see stages.scrutiny.
         flags: reasons to read the numbers with care.
         keys: measure, and for each model train, output, adapt, invert and the labels that it protects.
         provenance: mibench, torch, python, platform, device, threads.
@@ -62,6 +66,9 @@ class Record:
     targets: Json
     queries: Json = field(default_factory=dict)
     notes: Json = field(default_factory=dict)
+    by_target: Json = field(default_factory=dict)
+    effort: tuple[Json, ...] = ()
+    scrutiny: Json = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     keys: Json = field(default_factory=dict)
     provenance: Json = field(default_factory=dict)
@@ -97,11 +104,14 @@ class Record:
         if missing or unknown:
             what = f"field '{missing[0]}' is missing" if missing else f"there is no field '{unknown[0]}'"
             raise RecordError(f"{what}. Run the suite again.")
-        return cls(**{**content, "flags": tuple(content.get("flags", ()))})
+        lists = {name: tuple(content.get(name, ())) for name in ("flags", "effort")}
+        return cls(**{**content, **lists})
 
 
 # schema N-1 -> the change that makes it schema N
-UPDATES: dict[int, Callable[[Json], Json]] = {}
+UPDATES: dict[int, Callable[[Json], Json]] = {
+    1: dict,  # schema 2 adds by_target, effort and scrutiny, which older runs did not measure
+}
 
 
 def migrate(content: Json) -> Json:

@@ -11,6 +11,7 @@ import torch
 from mibench.attack import Attack
 from mibench.data.source import PARTS
 from mibench.defense import Defense
+from mibench.flags import masking_flags
 from mibench.key import canonical
 from mibench.plan import Plan
 from mibench.provenance import provenance
@@ -65,7 +66,10 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
         },
         queries=value["queries"],
         notes=value["notes"],
-        flags=_flags(suite, judge, value["notes"]),
+        by_target=value["scrutiny"]["by_target"],
+        effort=tuple(value["scrutiny"]["effort"]),
+        scrutiny={name: value["scrutiny"][name] for name in ("restarts", "rise", "silent_gradients")},
+        flags=(*_flags(suite, judge, value["notes"]), *masking_flags(value["scrutiny"])),
         provenance=value["provenance"],
     )
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from mibench.errors import StoreError
 from mibench.executors import Executor, InProcess, Pool
+from mibench.flags import with_comparisons
 from mibench.key import Key
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
@@ -165,7 +166,7 @@ class _Run:
             if cell.measure in self.failures:
                 self.records[i] = self.record(cell)
         self.write()
-        return [self.records[i] for i in range(len(self.plan.cells))]
+        return self.compared()
 
     def survey(self) -> tuple[set[Key], set[Key]]:
         """Keys of what is there and of the tasks to run; all that will be read is verified."""
@@ -274,11 +275,15 @@ class _Run:
             raise StoreError(f"measurement {cell.measure[:12]} is gone from the store. Run again.")
         return measured_record(self.plan, cell, artifact)
 
+    def compared(self) -> list[Record]:
+        """The records so far in plan order, with the flags that a comparison of cells shows."""
+        return with_comparisons([self.records[i] for i in sorted(self.records)])
+
     def write(self) -> None:
         """Rewrite the files of the results folder, in plan order."""
         if self.results is None:
             return
-        write_records(self.results / "records.jsonl", [self.records[i] for i in sorted(self.records)])
+        write_records(self.results / "records.jsonl", self.compared())
         write_lines(self.results / "costs.jsonl", _cost_lines(self.plan, self.store))
 
 

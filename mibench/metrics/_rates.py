@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mibench.metric import Case, Estimate
-from mibench.noise import derive_seed
 from mibench.plugin import Context
-from mibench.statistics import nested_bootstrap, wilson
-
-
-def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> Estimate | None:
-    """The share of hits with its 95 % interval.
-
-    One group, or hits that are all alike, take Wilson's interval (a bootstrap of equal values has no width);
-    several groups take the nested bootstrap over groups, then hits.
-
-    Args:
-        hits: (N,), bool.
-        groups: (N,), int64; which target or model each hit belongs to.
-        ctx: gives the seed of the bootstrap.
-        scale: factor on the share and its interval.
-
-    Returns:
-        The estimate; None without hits to count.
-    """
-    count = len(hits)
-    if count == 0:
-        return None
-    successes = int(hits.sum())
-    if successes in (0, count) or len(groups.unique()) == 1:
-        low, high = wilson(successes, count)
-    else:
-        seed = derive_seed(ctx.seed, "interval")
-        low, high = nested_bootstrap(hits.numpy().astype(np.float64), groups.numpy(), seed=seed)
-    return Estimate(scale * successes / count, scale * low, scale * high, count)
-
-
-def in_top(case: Case, places: int) -> Tensor:
-    """(B,) bool: the judge puts the target among its `places` first labels.
-
-    Ties and NaN count against the attack: a judge that says the same of all labels accepts nothing.
-    """
-    wanted = case.logits.gather(1, case.got.targets[:, None])
-    return (~(case.logits < wanted)).sum(1) <= places
+from mibench.rates import in_top, rate
 
 
 def judged(case: Case, ctx: Context, *, places: int) -> Estimate | None:
     """Share of the protected labels' reconstructions in the judge's first `places`, grouped by label."""
     rows = case.protected
-    return rate(in_top(case, places)[rows], case.got.targets[rows], ctx)
+    return rate(in_top(case.logits, case.got.targets, places=places)[rows], case.got.targets[rows], ctx)
 
 
 def false_accepts(case: Case, ctx: Context, *, decoys: bool) -> Estimate | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from mibench.metric import Case, Estimate, Metric
 from mibench.plugin import Card, Context
-
-from ._rates import in_top, rate
+from mibench.rates import in_top, rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,4 +24,4 @@ class AttackAccuracyAll(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return rate(in_top(case, 1), case.got.targets, ctx)
+        return rate(in_top(case.logits, case.got.targets, places=1), case.got.targets, ctx)

@@ -8,8 +8,7 @@ import torch
 
 from mibench.metric import Case, Estimate, Metric
 from mibench.plugin import Card, Context
-
-from ._rates import rate
+from mibench.rates import rate
 
 
 @dataclass(frozen=True, kw_only=True)

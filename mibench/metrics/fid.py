@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mibench.frechet import frechet_distance
 from mibench.metric import Case, Estimate, Metric
 from mibench.plugin import Card, Context
-from mibench.statistics import frechet_distance
 
 from ._features import compared
 

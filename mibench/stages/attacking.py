@@ -12,12 +12,10 @@ from mibench.data.split import quantize
 from mibench.defense import Released
 from mibench.errors import PluginError
 from mibench.nets.classifier import Classifier
-from mibench.stages.protecting import deployed
+from mibench.stages.protecting import deployed, log_released
 from mibench.stages.work import Work, trained_net
 from mibench.store import Artifact
 from mibench.victim import LabelVictim, WhiteBoxVictim, fingerprint, freeze
-
-_LEAST_PROBABILITY = 1e-12  # below it the logarithm of a released float32 is noise
 
 
 def adapt(work: Work) -> Artifact:
@@ -34,8 +32,12 @@ def invert(work: Work) -> Artifact:
     attack = work.attack()
     labels = [label for label in work.params["targets"] for _ in range(work.params["images"])]
     held = _Held(work, attack, allowance=work.params["max_queries"], count=len(labels))
-    prior = _prior(work)
-    got = attack.invert(held.victim, prior, torch.tensor(labels, dtype=torch.int64), work.ctx)
+    prior, targets = _prior(work), torch.tensor(labels, dtype=torch.int64)
+    if attack.goal == "instance":
+        released = held.eavesdropped(work.labeled("private").in_turn(targets))
+        got = attack.reconstruct(held.victim, prior, released, targets, work.ctx)
+    else:
+        got = attack.invert(held.victim, prior, targets, work.ctx)
     held.check()
     _check(attack, got, labels, held.victim.shape)
     tensors = {
@@ -48,6 +50,7 @@ def invert(work: Work) -> Artifact:
     asked = adapted.get("queries", {})
     return work.result(
         tensors,
+        goal=attack.goal,
         queries=held.queries(),
         prior_forward=asked.get("forward", 0),
         prior_gradient=asked.get("gradient", 0),
@@ -65,7 +68,7 @@ class _Held:
         net = trained_net(work.input("train"), device)
         output = work.input("output") if "output" in work.task.inputs else None
         module = freeze(deployed(net, output, device, max_batch))
-        self.attack = attack
+        self.attack, self.released = attack, module
         self.parts = (net, module)
         self.before = [fingerprint(part) for part in self.parts]
         # an attack that plans with the allowance never meets the hard limit behind it
@@ -81,7 +84,7 @@ class _Held:
             return access(
                 module if is_deployed else Released(net),
                 net,
-                view=(lambda x: module(x).clamp_min(_LEAST_PROBABILITY).log()) if is_deployed else None,
+                view=(lambda x: log_released(module(x))) if is_deployed else None,
                 **self.options,
             )
         spec = net.spec
@@ -92,6 +95,12 @@ class _Held:
             device=next(net.parameters()).device,
             **self.options,
         )
+
+    def eavesdropped(self, images: Tensor) -> Tensor:
+        """What the attacked view releases for private images (B, C, H, W): (B, K); no query of the attack."""
+        device, parts = self.victim.device, images.split(self.victim.max_batch)
+        with torch.no_grad():
+            return torch.cat([self.released(part.to(device)).cpu() for part in parts])
 
     def check(self) -> None:
         """Raise PluginError where weights, buffers, modes or gradients of the victim changed."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mibench.attack import Reconstructions
-from mibench.data.split import dequantize
+from mibench.data.split import Labeled, dequantize
 from mibench.metric import Case, Estimate, Metric, ProtectedVictim
 from mibench.provenance import provenance
 from mibench.registry import get_metric
-from mibench.stages.protecting import deployed
+from mibench.stages.protecting import deployed, log_released
+from mibench.stages.scrutiny import Attacked, scrutiny
 from mibench.stages.work import Work, trained_net
 from mibench.store import Artifact
 from mibench.victim import ScoreVictim
@@ -35,6 +36,7 @@ def measure(work: Work) -> Artifact:
         judge=trained_net(judge, work.ctx.device),
         max_batch=work.ctx.max_batch,
         audit=None if audit is None else trained_net(audit, work.ctx.device),
+        truth=_truth(models, work.labeled("private")),
     )
     metrics: list[Metric] = [get_metric(m["name"]).from_params(m["params"]) for m in work.params["metrics"]]
     estimates: dict[str, Any] = {}
@@ -48,6 +50,7 @@ def measure(work: Work) -> Artifact:
             "estimates": estimates,
             "queries": _queries(models),
             "notes": _notes(models),
+            "scrutiny": scrutiny(case, [model.attacked for model in models], work.ctx.child("scrutiny")),
             "judge_accuracy": judge.value["accuracy"],
             "audit_accuracy": None if audit is None else audit.value["accuracy"],
             "provenance": provenance(work.ctx.device),
@@ -72,8 +75,10 @@ class _Model:
             **defended,
             **{f"attack.{name}": value for name, value in attacked.items()},
         }
+        module = deployed(net, output, device, max_batch)
+        self.attacked = Attacked(_view(invert, net, module), device, invert.tensors)
         victim = ScoreVictim(
-            deployed(net, output, device, max_batch),
+            module,
             shape=(net.spec.channels, net.spec.size, net.spec.size),
             num_classes=net.spec.num_classes,
             device=device,
@@ -85,9 +90,25 @@ class _Model:
         self.got = Reconstructions(dequantize(tensors["images"]), tensors["targets"], tensors["confidence"])
         self.protected: Tensor = torch.isin(self.got.targets, torch.tensor(protects))
         self.queries: dict[str, int] = invert.value["queries"]
+        self.goal: str = invert.value.get("goal", "class")  # older artifacts know no other
         self.prior_forward = int(invert.value["prior_forward"])
         # older artifacts lack it; no built-in attack adapts with the victim's gradients
         self.prior_gradient = int(invert.value.get("prior_gradient", 0))
+
+
+def _view(invert: Artifact, net: nn.Module, module: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    """Images -> logits as the white-box attack of an `invert` artifact saw them; None for any other."""
+    view = invert.task["params"]["view"]
+    if view == "deployed":
+        return lambda x: log_released(module(x))
+    return net if view == "stripped" else None
+
+
+def _truth(models: list[_Model], private: Labeled) -> Tensor | None:
+    """The image behind each reconstruction, as the `invert` stage took it; None where the goal is the class."""
+    if any(model.goal != "instance" for model in models):
+        return None
+    return torch.cat([private.in_turn(model.got.targets) for model in models])
 
 
 def _join(parts: list[Reconstructions]) -> Reconstructions:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mibench.defense import DefenderView, Released
 from mibench.errors import PluginError
@@ -26,6 +26,8 @@ from mibench.stages.work import (
 )
 from mibench.store import Artifact
 from mibench.victim import freeze
+
+_LEAST_PROBABILITY = 1e-12  # below it the logarithm of a released float32 is noise
 
 
 def train(work: Work) -> Artifact:
@@ -72,6 +74,11 @@ def deployed(net: Classifier, output: Artifact | None, device: torch.device, max
         ctx = Context(seed=stage_seed(task), device=device, scratch=Path(scratch), max_batch=max_batch)
         module = defense_of(task["plugin"], task["params"]["defense"]).protect(net, state, ctx)
     return freeze(module.to(device))
+
+
+def log_released(probabilities: Tensor) -> Tensor:
+    """Logits (N, K) of the deployed white-box view: the logarithm of the released vector."""
+    return probabilities.clamp_min(_LEAST_PROBABILITY).log()
 
 
 def defender_view(work: Work) -> DefenderView:

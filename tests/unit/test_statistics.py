@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mibench.statistics import frechet_distance, nested_bootstrap, wilson
+from mibench.frechet import frechet_distance
+from mibench.statistics import nested_bootstrap, wilson
 
 
 def test_wilson_agrees_with_its_formula() -> None:

@@ -1,0 +1,61 @@
+"""Shares of hits with their intervals, and what a judge counts as a hit."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from mibench.metric import Estimate
+from mibench.noise import derive_seed
+from mibench.plugin import Context
+from mibench.statistics import nested_bootstrap, wilson
+
+
+def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> Estimate | None:
+    """The share of hits with its 95 % interval.
+
+    One group, or hits that are all alike, take Wilson's interval (a bootstrap of equal values has no width);
+    several groups take the nested bootstrap over groups, then hits.
+
+    Args:
+        hits: (N,), bool.
+        groups: (N,), int64; which target or model each hit belongs to.
+        ctx: gives the seed of the bootstrap.
+        scale: factor on the share and its interval.
+
+    Returns:
+        The estimate; None without hits to count.
+    """
+    count = len(hits)
+    if count == 0:
+        return None
+    successes = int(hits.sum())
+    if successes in (0, count) or len(groups.unique()) == 1:
+        low, high = wilson(successes, count)
+    else:
+        seed = derive_seed(ctx.seed, "interval")
+        low, high = nested_bootstrap(hits.numpy().astype(np.float64), groups.numpy(), seed=seed)
+    return Estimate(scale * successes / count, scale * low, scale * high, count)
+
+
+def in_top(logits: Tensor, targets: Tensor, *, places: int) -> Tensor:
+    """(B,) bool: logits (B, K) put the label of targets (B,) among the first `places`.
+
+    Ties and NaN count against the attack: a judge that says the same of all labels accepts nothing.
+    """
+    wanted = logits.gather(1, targets[:, None])
+    return (~(logits < wanted)).sum(1) <= places
+
+
+def gain(before: Tensor, after: Tensor, groups: Tensor, ctx: Context) -> Estimate:
+    """By how much the share of hits rises from one set of images to another, paired, with a 95 % interval.
+
+    Args:
+        before: (N,), bool, N >= 1.
+        after: (N,), bool; row by row of the same target.
+        groups: (N,), int64; which target each row belongs to.
+        ctx: gives the seed of the bootstrap (over groups, then rows).
+    """
+    change = after.double() - before.double()
+    low, high = nested_bootstrap(change.numpy(), groups.numpy(), seed=derive_seed(ctx.seed, "gain"))
+    return Estimate(float(change.mean()), low, high, len(change))

@@ -1,0 +1,131 @@
+"""A second look at a cell: who leaks, what the effort bought, and whether gradients were masked.
+
+The signs of masked gradients follow Athalye et al., ICML 2018, and AutoAttack (Croce and Hein, ICML 2020);
+those that compare cells are drawn from the records, in `mibench.flags`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mibench.data.split import dequantize
+from mibench.metric import Case, Estimate
+from mibench.plugin import Context
+from mibench.rates import gain, in_top, rate
+
+Json = dict[str, Any]
+_PROBES = 32  # public images whose gradients are looked at
+_SILENT = 1e-9  # largest absolute gradient of a pixel, in nats, that counts as none at all
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One model of a cell, as the attacker saw it.
+
+    Args:
+        view: images -> differentiable logits, for a white-box attack; None for any other.
+        device: where it computes.
+        tensors: of the `invert` artifact.
+    """
+
+    view: Callable[[Tensor], Tensor] | None
+    device: torch.device
+    tensors: Mapping[str, Tensor]
+
+
+def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
+    """What a record says of a cell beside its metrics.
+
+    Keys: `by_target`, share of judged hits of each protected label; `effort`, list of {queries, aa, loss};
+    `restarts`, {single, gain} or None; `rise`, gain of AA over the effort curve, or None;
+    `silent_gradients`, share of images whose gradient is nothing, or None without a white-box view.
+    """
+    hits = in_top(case.logits, case.got.targets, places=1)
+    rows = case.protected
+    labels = case.got.targets[rows]
+    by_target = {
+        str(label): float(hits[rows][labels == label].float().mean()) for label in labels.unique().tolist()
+    }
+    curve = _effort(case, models)
+    found: Json = {"by_target": by_target, "effort": [], "restarts": None, "rise": None}
+    if curve is not None:
+        found["effort"] = [_point(*step, labels, ctx.child("effort")) for step in curve]
+        found["rise"] = _json(gain(curve[0][1], curve[-1][1], labels, ctx.child("rise")))
+    single = _single(case, models)
+    if single is not None:
+        found["restarts"] = {
+            "single": _json(rate(single, labels, ctx.child("single"))),
+            "gain": _json(gain(single, hits[rows], labels, ctx.child("restarts"))),
+        }
+    return {**found, "silent_gradients": _silent_share(case, models)}
+
+
+def _effort(case: Case, models: Sequence[Attacked]) -> list[tuple[int, Tensor, Tensor]] | None:
+    """(queries, hits (N,), losses (N,)) at each checkpoint, for protected labels; None if a model has none."""
+    queries = [model.tensors.get("effort.queries") for model in models]
+    first = queries[0]
+    if first is None or any(q is None or not torch.equal(q, first) for q in queries):
+        return None
+    images = torch.cat([model.tensors["effort.images"] for model in models], dim=1)[:, case.protected]
+    losses = torch.cat([model.tensors["effort.loss"] for model in models], dim=1)[:, case.protected]
+    targets = case.got.targets[case.protected]
+    return [(int(q), judged_hits(case, x, targets), loss) for q, x, loss in zip(first, images, losses)]
+
+
+def _single(case: Case, models: Sequence[Attacked]) -> Tensor | None:
+    """Hits (N,) of protected labels by the first restart alone; None where there was one restart."""
+    parts = [model.tensors.get("effort.single") for model in models]
+    if any(part is None for part in parts):
+        return None
+    images = torch.cat([part for part in parts if part is not None])[case.protected]
+    return judged_hits(case, images, case.got.targets[case.protected])
+
+
+def judged_hits(case: Case, pixels: Tensor, targets: Tensor) -> Tensor:
+    """(N,) bool: the judge takes images (N, C, H, W), uint8, for targets (N,)."""
+    features = case.judge_features(dequantize(pixels))
+    device = next(case.judge.parameters()).device
+    with torch.no_grad():
+        logits = case.judge.head(features.to(device)).cpu()
+    return in_top(logits, targets, places=1)
+
+
+def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
+    """Share of public images whose cross-entropy towards a protected label has no gradient."""
+    labels = case.got.targets[case.protected].unique()
+    images = case.defender_public.images[:_PROBES]
+    silent = []
+    for model in models:
+        if model.view is None:
+            return None
+        x = images.to(model.device).requires_grad_(True)
+        wanted = labels[torch.arange(len(x)) % len(labels)].to(model.device)
+        loss = F.cross_entropy(model.view(x), wanted, reduction="sum")
+        if not loss.requires_grad:  # an output step may cut the graph
+            silent.append(torch.ones(len(x), dtype=torch.bool))
+            continue
+        (slope,) = torch.autograd.grad(loss, x)
+        silent.append(slope.flatten(1).abs().amax(1).cpu() <= _SILENT)
+    return float(torch.cat(silent).float().mean())
+
+
+def _point(queries: int, hits: Tensor, losses: Tensor, labels: Tensor, ctx: Context) -> Json:
+    loss = float(losses.mean())
+    return {
+        "queries": queries,
+        "aa": _json(rate(hits, labels, ctx)),
+        "loss": loss if math.isfinite(loss) else None,
+    }
+
+
+def _json(estimate: Estimate | None) -> Json | None:
+    if estimate is None:
+        return None
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "count": estimate.count}
