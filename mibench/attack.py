@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from mibench.errors import PluginError
 from mibench.plugin import Context, Plugin
 from mibench.prior import Prior, PriorSpec
 from mibench.victim import LabelVictim
 
 V = TypeVar("V", bound=LabelVictim)
+Goal = Literal["class", "instance"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,14 @@ class Attack(Plugin, Generic[V]):
     aliases: ClassVar[tuple[str, ...]] = ()
     control: ClassVar[bool] = False
 
+    @property
+    def goal(self) -> Goal:
+        """What it reconstructs: what a class looks like, or the very image behind an eavesdropped prediction.
+
+        The default is "class". An attack that overrides `reconstruct` offers the choice as a field `goal`.
+        """
+        return "class"
+
     def prior_spec(self) -> PriorSpec | None:
         """The generative prior that this attack needs; attacks with an equal spec share one prior."""
         return None
@@ -102,5 +112,25 @@ class Attack(Plugin, Generic[V]):
         """One reconstruction for each of targets (B,), int64; repeats give several of one label.
 
         Restarts are chosen with the victim alone. Rows are independent: the result for a label is the same
-        alone, in company, and for any `ctx.max_batch` (dossier 0.6).
+        alone, in company, and for any `ctx.max_batch`.
         """
+
+    def reconstruct(
+        self, victim: V, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
+    ) -> Reconstructions:
+        """One reconstruction of the private image behind each eavesdropped prediction (goal "instance").
+
+        Rows are independent, as for `invert`.
+
+        Args:
+            victim: as for `invert`.
+            prior: as for `invert`.
+            released: (B, K), float32; what the victim released for the images, nothing more is known of them.
+            targets: (B,), int64; the rows' names on the record. They key the rows' noise and tell the attack
+                nothing: the true label of an image is no part of what was eavesdropped.
+            ctx: as for `invert`.
+
+        Raises:
+            PluginError: the attack knows classes alone; the default.
+        """
+        raise PluginError(f"attack '{self.name}': it reconstructs classes alone. Set its goal to 'class'.")

@@ -56,6 +56,8 @@ class Case:
         defender_public: the defender's labeled public images.
         judge: the evaluation classifier, never seen by an attack or a defense.
         audit: a second judge of another architecture, or None where the suite has none.
+        truth: (B, C, H, W), float32 in [0, 1]; the very image behind each reconstruction, where the attack had
+            the goal "instance"; None where it had the goal "class".
     """
 
     got: Reconstructions
@@ -67,6 +69,7 @@ class Case:
     judge: Classifier
     max_batch: int = 256
     audit: Classifier | None = None
+    truth: Tensor | None = None
 
     @cached_property
     def features(self) -> Tensor:

@@ -70,6 +70,7 @@ def case_of(noise: float) -> Case:
         defender_public=world.defender,
         judge=world.judge,
         audit=world.judge,
+        truth=world.test.images,
     )
 
 
@@ -104,7 +105,8 @@ def order_does_not_matter(subject: MetricSubject) -> Answer:
     order = torch.randperm(len(case.protected), generator=context("metric").generator("order"))
     got = case.got
     mixed = Reconstructions(got.images[order], got.targets[order], got.confidence[order])
-    case = dataclasses.replace(case, got=mixed, protected=case.protected[order])
+    truth = None if case.truth is None else case.truth[order]
+    case = dataclasses.replace(case, got=mixed, protected=case.protected[order], truth=truth)
     one, other = subject.estimates[1], subject.measure(case)
     if one is None or other is None:
         return None if one is other else f"{other} in another order, {one} before."

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mibench.errors import DataError, LeakError
+from mibench.noise import repeats
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,24 @@ class Labeled:
         """The images of some labels."""
         rows = torch.isin(self.labels, torch.tensor(labels, dtype=self.labels.dtype))
         return Labeled(self.images[rows], self.labels[rows], self.identities)
+
+    def in_turn(self, labels: Tensor) -> Tensor:
+        """An image of each of labels (B,), int64: for its i-th repeat the i-th one, again after the last.
+
+        Returns:
+            (B, C, H, W), float32.
+
+        Raises:
+            DataError: a label has no image.
+        """
+        turns = zip(labels.tolist(), repeats(labels).tolist())
+        rows = []
+        for label, turn in turns:
+            own = (self.labels == label).nonzero().flatten()
+            if len(own) == 0:
+                raise DataError(f"labeled images: none shows label {label}. Choose another label.")
+            rows.append(own[turn % len(own)])
+        return self.images[torch.tensor(rows, dtype=torch.int64)]
 
     def to(self, device: torch.device) -> Labeled:
         """The same images on a device."""
