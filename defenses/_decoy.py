@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mibench.adaptive import Weakness
 from mibench.data.split import Labeled
 from mibench.defense import DefenderView, Defense
 from mibench.errors import MibenchError, TrainingError
@@ -124,6 +125,7 @@ class DecoyDefense(Defense):
 
     toy: ClassVar[Settings] = {"num_fakes": 8, "finetune_steps": 4, "fisher_samples": 16}
     neutral: ClassVar[Settings | None] = {"alpha": 0.0, "beta": 0.0}
+    weak_to: ClassVar[frozenset[Weakness]] = frozenset({"decoys"})
 
     alpha: float = 1.0
     beta: float = 1.0

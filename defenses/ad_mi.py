@@ -52,6 +52,7 @@ class AdMi(Defense):
     name = "ad_mi"
     aliases = ("admi",)
     acts = "output"
+    weak_to = frozenset({"keyed_noise"})
     card = Card(
         title="Defending against model inversion attack by adversarial examples",
         paper="IEEE CSR 2021",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor
 
+from mibench.adaptive import Adaptive, Weakness, automatic
 from mibench.errors import PluginError
 from mibench.plugin import Context, Plugin
 from mibench.prior import Prior, PriorSpec
@@ -77,11 +79,35 @@ class Attack(Plugin, Generic[V]):
 
     `access` is V at run time. `control` marks a negative control: it stands in every table and no claim of
     strength is attached to it.
+
+    Args:
+        adaptive: what the attacker does beside the attack because the defense is known; "auto" takes what
+            the defense is weak to.
     """
 
     access: ClassVar[type[LabelVictim]]
     aliases: ClassVar[tuple[str, ...]] = ()
     control: ClassVar[bool] = False
+
+    adaptive: Adaptive | Literal["auto"] | None = None
+
+    def params(self) -> dict[str, Any]:
+        """All fields, defaults written out, as JSON values; adaptive options only where there are any."""
+        plain = super().params()
+        if self.adaptive is None:
+            del plain["adaptive"]
+        return plain
+
+    @property
+    def needed_access(self) -> type[LabelVictim]:
+        """The access that the attack needs with its adaptive options; a student may stand in for more."""
+        return self.adaptive.access_of(self.access) if isinstance(self.adaptive, Adaptive) else self.access
+
+    def against(self, weak_to: frozenset[Weakness]) -> Self:
+        """The attack as it meets a defense of these weaknesses: "auto" becomes the options that apply."""
+        if self.adaptive != "auto":
+            return self
+        return dataclasses.replace(self, adaptive=automatic(weak_to, self.access))
 
     @property
     def goal(self) -> Goal:

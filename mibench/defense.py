@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from mibench.adaptive import Weakness
 from mibench.data.split import Labeled
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context, Plugin, Settings
@@ -51,6 +52,7 @@ class Defense(Plugin):
     protected label. `starts_from`: an untrained net, or the trained undefended victim. `needs`: a subset of
     {"prior", "public_net"}, trained on the defender's public half and shared by all defenses. `neutral`:
     fields that switch the defense off, which a check then compares with no defense; None if none do.
+    `weak_to`: what adaptive attackers use against it, see `mibench.adaptive`.
     """
 
     acts: ClassVar[Acts] = "nothing"
@@ -60,6 +62,7 @@ class Defense(Plugin):
     starts_from: ClassVar[Literal["scratch", "trained"]] = "scratch"
     aliases: ClassVar[tuple[str, ...]] = ()
     neutral: ClassVar[Settings | None] = None
+    weak_to: ClassVar[frozenset[Weakness]] = frozenset()
 
     def substitute_prior(self) -> PriorSpec | None:
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""

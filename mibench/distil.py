@@ -2,7 +2,7 @@
 
 An attacker searches in a student where the victim gives no gradients (LOKT), beside the victim so that what
 it finds does not hang on one net (LOMMA), or in its place, because a student need not inherit a defense that
-sits in a narrow region (dossier of adaptive attacks).
+sits in a narrow region.
 """
 
 from __future__ import annotations

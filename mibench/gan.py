@@ -88,14 +88,14 @@ class WganPrior(PriorSpec):
                 _update(opt_d, loss_d)
             loss_g = -d(g(_normal(self.batch, self.latent_dim, rng, ctx.device))).mean()
             _update(opt_g, loss_g)
-            _average(average, g, min(self.ema, (step + 1) / (step + 10)))
+            move_average(average, g, min(self.ema, (step + 1) / (step + 10)))
             if watch.is_due() or step == self.steps - 1:
                 check_finite(float(loss_d.detach()), step, "WGAN-GP")
                 ctx.report(
                     step + 1, self.steps, critic=float(loss_d.detach()), generator=float(loss_g.detach())
                 )
         kept = average if self.ema > 0 else g
-        _reestimate_batch_norm(kept, self.latent_dim, rng, ctx.device)
+        reestimate_batch_norm(kept, self.latent_dim, rng, ctx.device)
         return pack(g=kept, d=d)
 
     def _critic_loss(self, d: Critic, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
@@ -223,7 +223,7 @@ class StylePrior(PriorSpec):
             fake = g(_normal(self.batch, self.latent_dim, rng, ctx.device), noise="random", generator=rng)
             loss_g = F.softplus(-d(fake)).mean()
             _update(opt_g, loss_g)
-            _average(average, g, min(keep, (step + 1) / (step + 10)))
+            move_average(average, g, min(keep, (step + 1) / (step + 10)))
             if watch.is_due() or step == self.steps - 1:
                 check_finite(float(loss_d.detach()), step, "style GAN")
                 ctx.report(
@@ -264,10 +264,12 @@ class WSpace:
     """
 
     def __init__(self, g: StyleGenerator, d: nn.Module, low: Tensor, high: Tensor) -> None:
-        self.g, self.d, self.low, self.high, self.dim = freeze(g), freeze(d), low, high, g.w_dim
+        freeze(g)
+        self.g, self.d, self.low, self.high, self.dim = g, freeze(d), low, high, g.w_dim
         self._mapping = g.mapping
         self._synthesis = g.synthesis
         self._z_dim = g.latent_dim
+        self.num_ws = g.num_ws
 
     @property
     def spread(self) -> Tensor:
@@ -280,10 +282,19 @@ class WSpace:
             w: Tensor = self._mapping(noise.normal("start", self._z_dim).to(self.low.device))
         return w
 
+    def truncate(self, latents: Tensor, psi: float) -> Tensor:
+        """The w moved towards the mean w: psi 1 keeps them, psi 0 gives the mean."""
+        return self.g.truncate(latents, psi)
+
     def decode(self, latents: Tensor) -> Tensor:
         """Images of w, with the stored noise."""
         images: Tensor = self._synthesis(latents)
         return images
+
+    def decode_z(self, z: Tensor) -> Tensor:
+        """Images of z (B, latent_dim), or of one z for each layer (B, num_ws, latent_dim)."""
+        w: Tensor = self._mapping(z.flatten(0, -2))
+        return self.decode(w.unflatten(0, z.shape[:-1]))
 
     def project(self, latents: Tensor) -> Tensor:
         """The w clamped to the box."""
@@ -378,7 +389,8 @@ def _decay(step: int, steps: int, share: float) -> float:
 
 
 @torch.no_grad()
-def _average(average: nn.Module, net: nn.Module, keep: float) -> None:
+def move_average(average: nn.Module, net: nn.Module, keep: float) -> None:
+    """Move the weights of `average` towards those of `net`, of which the share `keep` stays; in place."""
     own, new = list(average.parameters()), list(net.parameters())
     torch._foreach_lerp_([p.data for p in own], [p.data for p in new], 1 - keep)
     for kept, buffer in zip(average.buffers(), net.buffers()):
@@ -386,8 +398,8 @@ def _average(average: nn.Module, net: nn.Module, keep: float) -> None:
 
 
 @torch.no_grad()
-def _reestimate_batch_norm(g: nn.Module, dim: int, rng: torch.Generator, device: torch.device) -> None:
-    """Batch-norm statistics of averaged weights, from 32 batches of 64 random latents."""
+def reestimate_batch_norm(g: nn.Module, dim: int, rng: torch.Generator, device: torch.device) -> None:
+    """Take batch-norm statistics of averaged weights from 32 batches of 64 random latents, in place."""
     norms = [m for m in g.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

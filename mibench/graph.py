@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mibench.adaptive import Adaptive
 from mibench.attack import Attack
 from mibench.data.source import Part
 from mibench.defense import Defense
@@ -213,7 +214,8 @@ class Graph:
 
     def adapt(self, attack: Attack[Any], prior: Key | None, seen: Seen, seed: int) -> Key | None:
         """The prior adapted to one victim, for attacks that do so."""
-        if not overrides(attack, "adapt_prior", Attack):
+        has_student = isinstance(attack.adaptive, Adaptive) and attack.adaptive.student is not None
+        if not (overrides(attack, "adapt_prior", Attack) or has_student):
             return None
         return self.add_plugin(
             "adapt",

@@ -6,7 +6,8 @@ A latent attack gives its loss, where its searches start and how it chooses amon
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,6 +41,25 @@ class Problem:
 
 Loss = Callable[[Tensor, Problem, int], Tensor]
 Choice = Callable[[Tensor, Problem], tuple[Tensor, Tensor]]
+Region = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A search that goes on where the one before it ended, with latents of its own.
+
+    Args:
+        search: its options.
+        enter: latents that the search before it kept (R, D) -> where this one starts (R, E).
+        decode: latents (R, E) -> images (R, C, H, W) in [0, 1], differentiable, each row by itself.
+        bound: the start (R, E) -> what moves latents (R, E) into the allowed region after each step; the
+            start lies in it.
+    """
+
+    search: Search
+    enter: Callable[[Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    bound: Callable[[Tensor], Region]
 
 
 def invert_latents(
@@ -56,6 +76,9 @@ def invert_latents(
     is_bounded: bool = True,
     per_step: int = 1,
     per_choice: int = 1,
+    further: Sequence[Stage] = (),
+    is_any_end: bool = False,
+    penalty: Callable[[Tensor, Problem], Tensor] | None = None,
 ) -> Reconstructions:
     """Search latents for each target and keep the best restart.
 
@@ -68,11 +91,15 @@ def invert_latents(
         loss: (images (R, C, H, W), problem, step) -> (R,); what falls. The iterate with the least is kept.
         restarts: searches of each reconstruction, >= 1.
         start: problem -> latents (R, D); None draws them from the prior.
-        choose: (images (R, C, H, W), problem) -> rows (R / restarts,) of the chosen restarts, and the
+        choose: (images (R, C, H, W), problem) -> rows (R / problem.restarts,) of the chosen ones, and the
             victim's score of each image (R,); None takes the largest target logit.
         is_bounded: move each latent into the space's region after each step.
         per_step: images that `loss` asks the victim about for each search.
-        per_choice: images that `choose` asks the victim about for each search.
+        per_choice: images that `choose` asks the victim about for each image that it chooses among.
+        further: searches that follow, one after another, with the same loss; its `step` counts on. The
+            allowance shortens the last of them first, and drops those that it pays no step of.
+        is_any_end: choose among the ends of all searches, not of the last one alone.
+        penalty: (latents (R, D), problem) -> (R,); added to the loss of the first search. None adds nothing.
 
     Returns:
         One reconstruction for each target, with its effort curve.
@@ -80,17 +107,20 @@ def invert_latents(
     Raises:
         QueryBudgetError: the allowance does not even pay for the start and the choice.
     """
-    once, last = restarts * per_step, restarts * per_choice
-    steps = victim.steps_within(search.steps, per_step=once, reserve=once + last)
+    region = space.project if is_bounded else _unchanged
+    first = Stage(search, _unchanged, space.decode, lambda _: region)
+    once, ends = restarts * per_step, 1 + len(further) if is_any_end else 1
+    wanted = sum(stage.search.steps + 1 for stage in further) + search.steps
+    steps = victim.steps_within(wanted, per_step=once, reserve=once + ends * restarts * per_choice)
+    stages = _within([first, *further], steps + 1)
     run = _Run(
-        victim=victim,
-        space=space,
+        stages=stages,
         ctx=ctx,
-        search=dataclasses.replace(search, steps=steps),
         loss=loss,
         start=start or (lambda problem: space.start(problem.noise)),
         choose=choose or largest_logit(victim),
-        is_bounded=is_bounded,
+        is_any_end=is_any_end,
+        penalty=penalty,
     )
     noise, before = ctx.noise(targets), repeats(targets)
     parts = []
@@ -103,8 +133,32 @@ def invert_latents(
             restarts=restarts,
         )
         parts.append(run.solve(problem))
-    queries = torch.tensor([once * (step + 1) for step in checkpoints(steps)])
-    return _joined(parts, targets, queries, restarts)
+    return _joined(parts, targets, once * torch.tensor(_looks(stages)), restarts)
+
+
+def _unchanged(latents: Tensor) -> Tensor:
+    return latents
+
+
+def _within(stages: list[Stage], evaluations: int) -> list[Stage]:
+    """The stages, with the steps that a number of evaluations of the loss pays for; the first one stays."""
+    kept: list[Stage] = []
+    for stage in stages:
+        if kept and evaluations < 1 + min(1, stage.search.steps):
+            break
+        steps = min(stage.search.steps, evaluations - 1)
+        kept.append(dataclasses.replace(stage, search=dataclasses.replace(stage.search, steps=steps)))
+        evaluations -= steps + 1
+    return kept
+
+
+def _looks(stages: list[Stage]) -> list[int]:
+    """Evaluations of the loss, counted from 1, at which the effort curve has a point.
+
+    They are the checkpoints of the first search, and the ends of the others.
+    """
+    ends = list(itertools.accumulate(stage.search.steps + 1 for stage in stages))
+    return [*(step + 1 for step in checkpoints(stages[0].search.steps)), *ends[1:]]
 
 
 def largest_logit(victim: WhiteBoxVictim) -> Choice:
@@ -134,44 +188,81 @@ class _Part:
 class _Run:
     """All that the chunks of one inversion share."""
 
-    victim: WhiteBoxVictim
-    space: LatentSpace
+    stages: list[Stage]
     ctx: Context
-    search: Search
     loss: Loss
     start: Callable[[Problem], Tensor]
     choose: Choice
-    is_bounded: bool
+    is_any_end: bool
+    penalty: Callable[[Tensor, Problem], Tensor] | None
 
     def solve(self, problem: Problem) -> _Part:
         """The reconstructions of one chunk."""
-        evaluation = iter(range(self.search.steps + 1))
-        trail: list[Tensor] = []
-        losses: list[Tensor] = []
-
-        def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
-            loss = self.loss(self.space.decode(latents), problem, next(evaluation))
-            return loss, loss.detach()
-
-        def watch(_step: int, latents: Tensor, score: Tensor) -> None:
-            rows = pick_best(score, problem.restarts)
-            trail.append(quantize(self.decoded(latents[rows])))
-            losses.append(score[rows].cpu())
-
-        start = self.start(problem).to(self.ctx.device)
-        project = self.space.project if self.is_bounded else None
-        best, _ = search_latents(start, objective, self.search, self.ctx, project=project, watcher=watch)
-        images = self.decoded(best)
+        film = _Film(problem.restarts)
+        evaluation = itertools.count()
+        latents, ends = self.start(problem).to(self.ctx.device), []
+        for stage in self.stages:
+            latents = self._search(stage, stage.enter(latents), problem, evaluation, film)
+            ends.append(_decoded(stage, latents))
+        images = ends[-1]
+        single = quantize(images[:: problem.restarts])
+        if self.is_any_end and len(ends) > 1:
+            images, problem = torch.stack(ends, 1).flatten(0, 1), _widened(problem, len(ends))
         with torch.no_grad():
             rows, score = self.choose(images.to(self.ctx.device), problem)
         rows = rows.cpu()
-        single = quantize(images[:: problem.restarts])
-        return _Part(images[rows], score.cpu()[rows], torch.stack(trail), torch.stack(losses), single)
+        return _Part(images[rows], score.cpu()[rows], torch.stack(film.trail), torch.stack(film.loss), single)
 
-    def decoded(self, latents: Tensor) -> Tensor:
-        """Images of latents, on the CPU; the victim is not asked."""
-        with torch.no_grad():
-            return self.space.decode(latents).cpu()
+    def _search(
+        self, stage: Stage, start: Tensor, problem: Problem, evaluation: Iterator[int], film: _Film
+    ) -> Tensor:
+        """The latents that one search keeps, (R, E)."""
+        is_first = stage is self.stages[0]
+
+        def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
+            loss = self.loss(stage.decode(latents), problem, next(evaluation))
+            if is_first and self.penalty is not None:
+                loss = loss + self.penalty(latents, problem)
+            return loss, loss.detach()
+
+        def watch(step: int, latents: Tensor, score: Tensor) -> None:
+            if is_first or step == stage.search.steps:
+                film.add(stage, latents, score)
+
+        region = stage.bound(start)
+        best, _ = search_latents(start, objective, stage.search, self.ctx, project=region, watcher=watch)
+        return best
+
+
+class _Film:
+    """Earlier states of the reconstructions of one chunk, on the CPU."""
+
+    def __init__(self, restarts: int) -> None:
+        self.restarts = restarts
+        self.trail: list[Tensor] = []
+        self.loss: list[Tensor] = []
+
+    def add(self, stage: Stage, latents: Tensor, score: Tensor) -> None:
+        """The best restart of each reconstruction, as it is now."""
+        rows = pick_best(score, self.restarts)
+        self.trail.append(quantize(_decoded(stage, latents[rows])))
+        self.loss.append(score[rows].cpu())
+
+
+def _decoded(stage: Stage, latents: Tensor) -> Tensor:
+    """Images of latents, on the CPU; the victim is not asked."""
+    with torch.no_grad():
+        return stage.decode(latents).cpu()
+
+
+def _widened(problem: Problem, ends: int) -> Problem:
+    """The problem of choosing among several ends of each search, which lie next to each other."""
+    return Problem(
+        labels=problem.labels.repeat_interleave(ends),
+        noise=problem.noise.repeat(ends),
+        ranks=problem.ranks.repeat_interleave(ends),
+        restarts=problem.restarts * ends,
+    )
 
 
 def _joined(parts: list[_Part], targets: Tensor, queries: Tensor, restarts: int) -> Reconstructions:

@@ -33,7 +33,7 @@ class Search:
     Args:
         steps: gradient steps, >= 0.
         lr: peak learning rate, > 0.
-        optimizer: Adam; or Nesterov SGD with momentum 0.9, which is GMI's update.
+        optimizer: Adam; or SGD with momentum 0.9, Nesterov's, which is GMI's update, or the plain one.
         betas: of Adam, each in [0, 1).
         warmup: share of the steps with a linear rise of the learning rate, in [0, 1).
         cooldown: share of the steps at the end with a cosine decay to zero, in [0, 1).
@@ -42,7 +42,7 @@ class Search:
 
     steps: int = 300
     lr: float = 0.02
-    optimizer: Literal["adam", "nesterov"] = "adam"
+    optimizer: Literal["adam", "nesterov", "momentum"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: float = 0.0
     cooldown: float = 0.0
@@ -130,7 +130,8 @@ def _make_optimizer(latents: Tensor, search: Search) -> torch.optim.Optimizer:
     if search.optimizer == "adam":
         first, second = search.betas
         return torch.optim.Adam([latents], lr=search.lr, betas=(float(first), float(second)))
-    return torch.optim.SGD([latents], lr=search.lr, momentum=0.9, nesterov=True)
+    is_nesterov = search.optimizer == "nesterov"
+    return torch.optim.SGD([latents], lr=search.lr, momentum=0.9, nesterov=is_nesterov)
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -56,7 +56,7 @@ def hash_normal(keys: Tensor, count: int) -> Tensor:
 
 
 class Noise:
-    """Random numbers for the rows of a batch of attack problems (dossier 0.6, point 6).
+    """Random numbers for the rows of a batch of attack problems.
 
     Args:
         keys: (B,) int64, one stream key per row.

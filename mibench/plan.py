@@ -117,11 +117,12 @@ def build_plan(suite: Suite, *, zoo: bool = True) -> Plan:
 
 
 def _views(suite: Suite, attack: Attack[Any]) -> tuple[str, ...]:
-    return suite.white_box if issubclass(attack.access, WhiteBoxVictim) else ("black-box",)
+    return suite.white_box if issubclass(attack.needed_access, WhiteBoxVictim) else ("black-box",)
 
 
 def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], view: str, seed: int) -> Cell:
     """One cell and its tasks; a cell that makes no sense is blocked with the reason."""
+    attack = dataclasses.replace(attack, plugin=attack.plugin.against(defense.plugin.weak_to))
     protected, others = graph.suite.targets.draw(graph.suite.data.private, seed)
     cell = Cell(attack=attack, defense=defense, view=view, seed=seed, protected=protected)
     try:

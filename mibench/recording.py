@@ -113,7 +113,7 @@ def _record(plan: Plan, cell: Cell, **found: Any) -> Record:  # noqa: ANN401 - f
 
 def _attack_json(entry: Entry[Attack[Any]]) -> Json:
     plugin = entry.plugin
-    access: type[LabelVictim] = plugin.access
+    access: type[LabelVictim] = plugin.needed_access
     return {**_plugin_json(entry), "access": access.level, "control": plugin.control}
 
 

@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +63,14 @@ class LabelVictim:
         self.max_batch = max_batch
         self.allowance = allowance
         self.queries = QueryCount()
+        self.per_image = 1
         self.__released = released
 
     def labels(self, x: Tensor) -> Tensor:
         """Most probable label of each image of x (N, C, H, W): (N,), int64, on x's device."""
         return self._release(x).argmax(1)
 
-    def steps_within(self, wanted: int, *, per_step: int, reserve: int = 0) -> int:
+    def steps_within(self, wanted: int, *, per_step: int, reserve: int = 0, shared_by: int = 1) -> int:
         """Steps that the allowance pays for, at most `wanted`.
 
         An attack that plans with this stops cleanly, and alike for each reconstruction whatever the chunks.
@@ -78,18 +79,34 @@ class LabelVictim:
             wanted: steps without a limit, >= 0.
             per_step: images asked about in a step for each reconstruction, >= 0.
             reserve: images asked about before and after the steps for each reconstruction, >= 0.
+            shared_by: reconstructions that share the steps, >= 1; the other numbers then hold for all of
+                them together.
 
         Raises:
             QueryBudgetError: the reserve alone is more than the allowance.
         """
         if self.allowance is None:
             return wanted
-        if reserve > self.allowance:
+        allowance = self.allowance * shared_by
+        if reserve > allowance:
             raise QueryBudgetError(
-                f"a budget of {self.allowance} queries for each reconstruction is too small: {reserve} are "
+                f"a budget of {self.allowance} queries for each reconstruction is too small: "
+                f"{-(-reserve // shared_by)} are "
                 "needed before a first step. Raise max_queries, or lower the attack's restarts."
             )
-        return wanted if per_step == 0 else min(wanted, (self.allowance - reserve) // per_step)
+        return wanted if per_step == 0 else min(wanted, (allowance - reserve) // per_step)
+
+    def asked_through(self, change: Callable[[Released], Released], *, per_image: int = 1) -> Self:
+        """The same victim and the same query count, with other answers.
+
+        Args:
+            change: takes the map of images to released probabilities and gives the one that is asked instead.
+            per_image: times that the new map asks the old one about each image.
+        """
+        other = copy.copy(self)
+        other.__released = change(self.__released)
+        other.per_image = self.per_image * per_image
+        return other
 
     def _release(self, x: Tensor) -> Tensor:
         if x.requires_grad:
@@ -103,6 +120,7 @@ class LabelVictim:
         return torch.cat(chunks)
 
     def _count(self, images: int, *, gradient: bool) -> None:
+        images = images * self.per_image
         if self.max_queries is not None and self.queries.forward + images > self.max_queries:
             raise QueryBudgetError(
                 f"query budget of {self.max_queries} images is spent ({self.queries.forward} used, {images} "
@@ -163,15 +181,17 @@ class WhiteBoxVictim(ScoreVictim):
         self.net = net
         self._view: Released = net if view is None else view
 
-    def seen_through(self, change: Callable[[Released], Released]) -> WhiteBoxVictim:
+    def seen_through(self, change: Callable[[Released], Released], *, per_image: int = 1) -> Self:
         """The same victim and the same query count, with other logits.
 
         Args:
             change: takes the present map of images to logits and gives the one that is searched instead: a
                 mean over students, over views of the image, or with a penalty taken off.
+            per_image: times that the new map asks the old one about each image.
         """
         other = copy.copy(self)
         other._view = change(self._view)
+        other.per_image = self.per_image * per_image
         return other
 
     def logits(self, x: Tensor) -> Tensor:

@@ -84,6 +84,30 @@ class AttackSubject:
             start = self.trial.adapted if prior is None else prior
             return self.attack.invert(victim, start, torch.tensor(targets), ctx)
 
+    @cached_property
+    def observer(self) -> Attack[Any]:
+        """The attack with the goal "instance"."""
+        return self.plugin.from_params({**self.plugin.toy, "goal": "instance"})
+
+    def observed_prior(self) -> Prior:
+        """What the observer learned and adapted."""
+        world = toy_world()
+        with scratch() as folder:
+            ctx = self.context(folder)
+            prior = self.observer.learn_prior(world.public.clone(), ctx)
+            victim = world.victim(self.plugin.access)
+            return _detached(self.observer.adapt_prior(prior, victim, world.public.clone(), ctx))
+
+    def instances(self, prior: Prior, rows: int, *, max_batch: int = 64) -> Reconstructions:
+        """The images behind the predictions of the first test images, as the observer draws them."""
+        world = toy_world()
+        with torch.no_grad():
+            released = world.net(world.test.images[: len(TARGETS)]).softmax(1)[:rows]
+        with scratch() as folder:
+            ctx = self.context(folder, max_batch=max_batch)
+            victim = world.victim(self.plugin.access)
+            return self.observer.reconstruct(victim, prior, released, torch.tensor(TARGETS[:rows]), ctx)
+
     def context(self, folder: Any, *, seed: int = 0, max_batch: int = 64) -> Context:  # noqa: ANN401
         """The context of every step."""
         ctx = context(self.plugin.name, seed=seed, max_batch=max_batch)
@@ -108,6 +132,8 @@ def attack_checks(plugin: type[Attack[Any]]) -> list[Check]:
     ]
     if not plugin.control:
         probes.append(beats_a_random_prior)
+    if plugin.reconstruct is not Attack.reconstruct:
+        probes.append(instances_repeat_and_are_independent)
     return checks_of(tuple(probes), AttackSubject(plugin), (another_seed_gives_other_bits,))
 
 
@@ -221,8 +247,8 @@ def keeps_within_its_allowance(subject: AttackSubject) -> Answer:
         got = subject.again(TARGETS, allowance=allowance, max_queries=limit)
     except QueryBudgetError:
         return (
-            f"it needs {subject.trial.asked} queries for {len(TARGETS)} targets, and broke off when each might "
-            f"ask {allowance}. Plan its steps with victim.steps_within(...)."
+            f"it needs {subject.trial.asked} queries for {len(TARGETS)} targets, and broke off when each "
+            f"might ask {allowance}. Plan its steps with victim.steps_within(...)."
         )
     if not bool(torch.isfinite(got.images).all()):
         return f"its images hold NaN or infinity under an allowance of {allowance}. Return the best so far."
@@ -239,6 +265,28 @@ def rows_are_independent(subject: AttackSubject) -> Answer:
     gap = max_gap(subject.again(TARGETS, max_batch=1).images, whole)
     if gap > _ROW_GAP:
         return f"images differ by {gap:.3g} with ctx.max_batch = 1. Draw noise from ctx.noise(targets)."
+    return None
+
+
+def instances_repeat_and_are_independent(subject: AttackSubject) -> Answer:
+    """It reconstructs an instance the same again, alone, in company and in chunks."""
+    prior = subject.observed_prior()
+    got = subject.instances(prior, len(TARGETS))
+    wanted = (len(TARGETS), *toy_world().private.shape)
+    if tuple(got.images.shape) != wanted or tuple(got.targets.tolist()) != TARGETS:
+        return (
+            f"images {tuple(got.images.shape)} for targets {got.targets.tolist()} came back, wanted {wanted} "
+            f"for {list(TARGETS)}. Return one image for each prediction, in order."
+        )
+    again = subject.instances(subject.observed_prior(), len(TARGETS))
+    if not torch.equal(again.images, got.images):
+        return "a second run gave other instances. Draw all randomness from ctx.generator and ctx.noise."
+    gap = max_gap(subject.instances(prior, 1).images, got.images[:1])
+    if gap > _ROW_GAP:
+        return f"an instance alone and in company differ by {gap:.3g}. Sum losses, do not average."
+    gap = max_gap(subject.instances(prior, len(TARGETS), max_batch=1).images, got.images)
+    if gap > _ROW_GAP:
+        return f"instances differ by {gap:.3g} with ctx.max_batch = 1. Draw noise from ctx.noise(targets)."
     return None
 
 

@@ -12,6 +12,7 @@ from mibench.nets.convnext import SmallConvnext
 from mibench.nets.dcgan import Critic, DcganGenerator
 from mibench.nets.facenet import InceptionResnetV1
 from mibench.nets.flops import count_macs
+from mibench.nets.flows import CouplingFlow
 from mibench.nets.inversion_gan import InversionDiscriminator, MinibatchDiscrimination
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.ir50 import Ir50
@@ -24,6 +25,7 @@ from mibench.nets.vgg import SmallVgg, Vgg16, Vgg16Bn
 __all__ = [
     "CLASSIFIERS",
     "Classifier",
+    "CouplingFlow",
     "Critic",
     "DcganGenerator",
     "InceptionResnetV1",

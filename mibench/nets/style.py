@@ -191,6 +191,9 @@ class StyleGenerator(nn.Module):
         start, doublings = pyramid(size)
         self.latent_dim, self.w_dim, self.num_ws = latent_dim, w_dim, 2 * doublings + 2
         widths = level_widths(width, doublings)
+        self.map_shapes = tuple(
+            (outputs, start << level, start << level) for level, outputs in enumerate(widths)
+        )
         gain = (2.0 / (1.0 + _SLOPE**2)) ** 0.5  # He's gain: keeps the variance without an activation gain
         self.layers = nn.ModuleList(
             ScaledLinear(inputs, w_dim, gain=gain, lr=_MAPPING_LR, equalized=equalized)
@@ -244,14 +247,42 @@ class StyleGenerator(nn.Module):
             ValueError: noise is "random" and there is no generator.
         """
         ws = w[:, None].expand(-1, self.num_ws, -1) if w.dim() == 2 else w
-        x = self.const.expand(w.shape[0], -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        rgb = self.rgb_bias
-        for index, layer in enumerate(self.convs):
-            x = layer(x, ws[:, index], noise=noise, generator=generator)
-            if index % 2 == 0:  # the last convolution of a level; its toRGB takes the next style
-                level = index // 2
-                rgb = (rgb if level == 0 else upsample(rgb)) + self.to_rgb[level](x, ws[:, index + 1])
+        x, rgb = self.stem(len(w))
+        for level in range(len(self.map_shapes)):
+            x, rgb = self.block(level, x, rgb, ws, noise=noise, generator=generator)
         return torch.sigmoid(rgb)
+
+    def stem(self, count: int) -> tuple[Tensor, Tensor]:
+        """What enters the first block: the constant map (count, C, H, W), and the bias of the picture."""
+        x = self.const.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        return x, self.rgb_bias
+
+    def block(
+        self,
+        level: int,
+        x: Tensor,
+        rgb: Tensor,
+        ws: Tensor,
+        *,
+        noise: Noise = "const",
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One block of the synthesis, from the map and the picture that enter it to those that leave it.
+
+        Args:
+            level: number of the block, from 0, the coarsest; a map that leaves it has shape
+                `map_shapes[level]`.
+            x: (N, C, H, W), the map that left the block before, or the stem's.
+            rgb: (N, channels, H, W), the picture so far before the sigmoid, or the stem's.
+            ws: (N, num_ws, w_dim), one style for each layer.
+            noise: as for `synthesis`.
+            generator: as for `synthesis`.
+        """
+        last = 2 * level  # of the level's convolutions; its toRGB takes the next style
+        for index in range(max(0, last - 1), last + 1):
+            x = self.convs[index](x, ws[:, index], noise=noise, generator=generator)
+        picture = self.to_rgb[level](x, ws[:, last + 1])
+        return x, (rgb if level == 0 else upsample(rgb)) + picture
 
     def forward(
         self, z: Tensor, *, noise: Noise = "const", generator: torch.Generator | None = None

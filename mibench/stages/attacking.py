@@ -12,6 +12,7 @@ from mibench.data.split import quantize
 from mibench.defense import Released
 from mibench.errors import PluginError
 from mibench.nets.classifier import Classifier
+from mibench.stages.adapting import adapt_with, invert_with
 from mibench.stages.protecting import deployed, log_released
 from mibench.stages.work import Work, trained_net
 from mibench.store import Artifact
@@ -22,7 +23,7 @@ def adapt(work: Work) -> Artifact:
     """The prior after the attack asked the victim about public images, and the queries that this took."""
     attack = work.attack()
     held = _Held(work, attack)
-    prior = attack.adapt_prior(_prior(work), held.victim, work.public(), work.ctx)
+    prior = adapt_with(attack, held.victim, _prior(work), work.public(), work.ctx)
     held.check()
     return work.result(prior, queries=held.queries())
 
@@ -37,7 +38,7 @@ def invert(work: Work) -> Artifact:
         released = held.eavesdropped(work.labeled("private").in_turn(targets))
         got = attack.reconstruct(held.victim, prior, released, targets, work.ctx)
     else:
-        got = attack.invert(held.victim, prior, targets, work.ctx)
+        got = invert_with(attack, held.victim, prior, targets, work.ctx)
     held.check()
     _check(attack, got, labels, held.victim.shape)
     tensors = {
@@ -78,7 +79,7 @@ class _Held:
 
     def _victim(self, net: Classifier, module: nn.Module, view: str) -> LabelVictim:
         """A victim of exactly the class that the attack declares."""
-        access = self.attack.access
+        access = self.attack.needed_access
         if issubclass(access, WhiteBoxVictim):
             is_deployed = view == "deployed"
             return access(

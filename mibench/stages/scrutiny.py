@@ -68,7 +68,7 @@ def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
 
 
 def _effort(case: Case, models: Sequence[Attacked]) -> list[tuple[int, Tensor, Tensor]] | None:
-    """(queries, hits (N,), losses (N,)) at each checkpoint, for protected labels; None if a model has none."""
+    """(queries, hits (N,), losses (N,)) at each checkpoint for protected labels, or None without a curve."""
     queries = [model.tensors.get("effort.queries") for model in models]
     first = queries[0]
     if first is None or any(q is None or not torch.equal(q, first) for q in queries):

@@ -178,7 +178,7 @@ def test_clamping_w_is_clamping_in_p_space() -> None:
     torch.testing.assert_close(space.project(w), clamped, atol=1e-6, rtol=0)
 
 
-def test_the_p_clamp_of_the_dossier_of_mirror() -> None:
+def test_the_p_clamp_of_mirror_in_numbers() -> None:
     space: Any = loaded(style())[1]
     # mean 0, deviation 1/2, kappa 1
     space.low, space.high = from_p(torch.tensor(-0.5)), from_p(torch.tensor(0.5))
