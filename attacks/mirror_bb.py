@@ -2,9 +2,9 @@
 
 Prior, presamples and the P-space box are those of `mirror`. A population starts at the best presamples of
 the label; parents are drawn by their scores, children cross coordinates and mutate inside the box, and the
-best individual is always kept.
+best individual is always kept. Instead, CMA-ES may search the box from the best presample of the label.
 
-Source: An et al., NDSS 2022, and the authors' code.
+Source: An et al., NDSS 2022, and the authors' code. CMA-ES: Hansen and Ostermeier, 2001.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 from mibench.attack import Attack, Reconstructions
 from mibench.gan import StylePrior, WSpace
 from mibench.nets.style import from_p, to_p
-from mibench.noise import Noise
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.victim import ScoreVictim
 
+from ._cma import CmaEs, require_cma
+from ._evolution import LEAST, Advance, Trial, evolve
 from ._presamples import rank_presamples
-
-_LEAST = 1e-30  # floor of a released probability before its logarithm
+from ._truncation import check_truncation, truncated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +41,19 @@ class MirrorBb(Attack[ScoreVictim]):
         mutation_size: largest move as a share of half the box's width in P space, which is one standard
             deviation for the prior's kappa = 1; the authors take 0.1.
         presamples: images of the prior scored once for all labels; the authors take 100,000.
+        psi: truncation of styles in presampling and search, in [0, 1]; the authors take 0.7.
+        psi_layers: styles that are truncated, from the coarsest on; the authors take 8, up to 32 px.
         crossover: share of the first parent's coordinates: "fixed" is p1 / (p1 + p2); "paper" is the
             authors' f1 / (f1 + f2) with f = log p, which favors the *less* fit parent.
+        engine: the authors' genetic algorithm; or CMA-ES (package `cma`) with `population` children.
+        step_size: CMA-ES's first standard deviation as a share of half the box's width, > 0.
+
+    Raises:
+        PluginError: the engine is CMA-ES and its package is not installed.
     """
 
     name = "mirror_bb"
+    version = 2
     access = ScoreVictim
     card = Card(
         title="MIRROR: Model Inversion for Deep Learning Network with High Fidelity (black box)",
@@ -54,11 +62,11 @@ class MirrorBb(Attack[ScoreVictim]):
         code="https://github.com/njuaplusplus/mirror",
         deviations=(
             "the style generator is small and trained by the attack itself on its public images",
-            "styles are not truncated; the authors' generator moves those of its first 8 layers to 0.7",
             "presamples are moved into the box before the first generation; the authors move children alone",
             "mutation noise is drawn for each child; the authors share one draw in a generation",
             "crossover gives the fitter parent the larger share by default; 'paper' is the authors' rule",
             "the score of the best individual is kept and not asked for again",
+            "the engine 'cma_es', which searches the same box, is not the authors'",
         ),
     )
 
@@ -84,7 +92,11 @@ class MirrorBb(Attack[ScoreVictim]):
     mutation_rate: float = 0.1
     mutation_size: float = 0.1
     presamples: int = 100_000
+    psi: float = 0.7
+    psi_layers: int = 8
     crossover: Literal["fixed", "paper"] = "fixed"
+    engine: Literal["genetic", "cma_es"] = "genetic"
+    step_size: float = 0.3
 
     def __post_init__(self) -> None:
         if not 2 <= self.population <= self.presamples:
@@ -94,6 +106,9 @@ class MirrorBb(Attack[ScoreVictim]):
             )
         if self.generations < 0:
             raise ValueError(f"mirror_bb: generations must be >= 0, got {self.generations}.")
+        if not self.step_size > 0:
+            raise ValueError(f"mirror_bb: step_size must be > 0, got {self.step_size}.")
+        check_truncation(self.name, psi=self.psi, layers=self.psi_layers)
 
     def prior_spec(self) -> StylePrior:
         """The style generator."""
@@ -101,74 +116,78 @@ class MirrorBb(Attack[ScoreVictim]):
 
     def adapt_prior(self, prior: Prior, victim: ScoreVictim, public: Tensor, ctx: Context) -> Prior:
         """The prior with the best presamples of each label, (K, population, dim), added as `starts`."""
-        space = self.prior.load(prior, victim.shape, ctx)
+        if self.engine == "cma_es":
+            require_cma(self.name)  # before the victim is asked
+        space = self._space(prior, victim, ctx)
         starts, _ = rank_presamples(space, victim, ctx, count=self.presamples, keep=self.population)
         return {**prior, "starts": starts}
 
+    def _space(self, prior: Prior, victim: ScoreVictim, ctx: Context) -> WSpace:
+        return truncated(self.prior.load(prior, victim.shape, ctx), psi=self.psi, layers=self.psi_layers)
+
     def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """See Attack.invert. Repeats of a label evolve from the same start with their own noise."""
-        space = self.prior.load(prior, victim.shape, ctx)
-        noise, results = ctx.noise(targets), []
-        for row, label in enumerate(targets.tolist()):
-            found = self._evolve(
-                victim,
-                space,
-                ctx,
-                start=prior["starts"][label],
-                label=label,
-                noise=noise[slice(row, row + 1)],
-            )
-            results.append(found)
-            ctx.report(row + 1, len(targets), score=found[1])
-        latents = torch.stack([latent for latent, _ in results])
-        with torch.no_grad():
-            images = torch.cat([space.decode(w.to(ctx.device)).cpu() for w in latents.split(ctx.max_batch)])
-        return Reconstructions.collect(images, targets, torch.tensor([score for _, score in results]))
+        space = self._space(prior, victim, ctx)
+        is_genetic = self.engine == "genetic"
 
-    def _evolve(
-        self, victim: ScoreVictim, space: WSpace, ctx: Context, *, start: Tensor, label: int, noise: Noise
-    ) -> tuple[Tensor, float]:
-        """Best latent (dim,) of one reconstruction and its score of the label."""
-        people = space.project(start.to(ctx.device))
-        scores = self._score(victim, space, people, label, ctx)
-        for generation in range(self.generations):
-            elite = int(scores.argmax())
-            if float(scores[elite]) >= self.stop_confidence:
-                break
-            children = self._children(people, scores, space, noise, generation)
-            fresh = self._score(victim, space, children, label, ctx)
-            people = torch.cat([people[elite : elite + 1], children])
-            scores = torch.cat([scores[elite : elite + 1], fresh])
-        best = int(scores.argmax())
-        return people[best].cpu(), float(scores[best])
+        def begin(trial: Trial, _generations: int) -> Advance:
+            start = space.project(prior["starts"][trial.labels.cpu()].to(ctx.device))
+            if is_genetic:
+                return _Genetic(self, space, trial, start)
+            return CmaEs(space, trial, start[:, 0], children=self.population, step_size=self.step_size)
 
-    def _score(self, victim: ScoreVictim, space: WSpace, people: Tensor, label: int, ctx: Context) -> Tensor:
-        with torch.no_grad():
-            parts = [victim.scores(space.decode(w))[:, label] for w in people.split(ctx.max_batch)]
-        return torch.cat(parts)
+        return evolve(
+            victim,
+            space,
+            targets,
+            ctx,
+            begin=begin,
+            generations=self.generations,
+            first=self.population if is_genetic else 1,
+            each=self.population - 1 if is_genetic else self.population,
+            stop=self.stop_confidence,
+        )
 
-    def _children(
-        self, people: Tensor, scores: Tensor, space: WSpace, noise: Noise, generation: int
-    ) -> Tensor:
-        """Next generation without its elite: (population - 1, dim), inside the box."""
-        count, dim = len(people) - 1, people.shape[1]
-        device = people.device
-
-        def draw(purpose: str, *shape: int) -> Tensor:
-            return noise.uniform(purpose, *shape, step=generation)[0].to(device)
-
-        # parents by the softmax of log p, which is p itself, by inversion of its distribution function
-        chances = (scores + _LEAST).cumsum(0) / (scores + _LEAST).sum()
-        picks = torch.searchsorted(chances, draw("parents", 2, count)).clamp(max=len(people) - 1)
-        share = self._share(scores[picks[0]], scores[picks[1]])
-        crossed = torch.where(draw("cross", count, dim) < share[:, None], people[picks[0]], people[picks[1]])
-        moved = draw("mutate", count, dim) < self.mutation_rate
-        move = (2 * draw("move", count, dim) - 1) * self.mutation_size * space.spread
-        return space.project(from_p(to_p(crossed) + moved * move))
-
-    def _share(self, first: Tensor, second: Tensor) -> Tensor:
-        """Share of the first parent's coordinates, in [0, 1], for scores of both parents (N,)."""
+    def share(self, first: Tensor, second: Tensor) -> Tensor:
+        """Share of the first parent's coordinates, in [0, 1], for scores of both parents, of any shape."""
         if self.crossover == "paper":
-            first, second = (p.clamp(_LEAST, 1 - 1e-7).log() for p in (first, second))
+            first, second = (p.clamp(LEAST, 1 - 1e-7).log() for p in (first, second))
         total = first + second
         return torch.where(total == 0, torch.full_like(total, 0.5), first / total)
+
+
+class _Genetic:
+    """Populations (T, n, dim) of one chunk and their scores (T, n); called, they go on for one generation."""
+
+    def __init__(self, options: MirrorBb, space: WSpace, trial: Trial, start: Tensor) -> None:
+        self.options, self.space, self.trial, self.people = options, space, trial, start
+        self.scores = trial.score(trial.all_rows, start)
+
+    def __call__(self, rows: Tensor, generation: int) -> None:
+        """Replace all but the best individual of some rows by children."""
+        people, scores = self.people[rows], self.scores[rows]
+        elite, here = scores.argmax(1), torch.arange(len(rows), device=rows.device)
+        children = self.children(rows, generation)
+        fresh = self.trial.score(rows, children)
+        self.people[rows] = torch.cat([people[here, elite][:, None], children], dim=1)
+        self.scores[rows] = torch.cat([scores[here, elite][:, None], fresh], dim=1)
+
+    def children(self, rows: Tensor, generation: int) -> Tensor:
+        """Next generation of some rows without its elite: (R, n - 1, dim), inside the box."""
+        people, scores = self.people[rows], self.scores[rows]
+        rounds, count, dim = len(rows), people.shape[1] - 1, people.shape[2]
+
+        def draw(purpose: str, *shape: int) -> Tensor:
+            return self.trial.draw(rows, purpose, *shape, step=generation)
+
+        # parents by the softmax of log p, which is p itself, by inversion of its distribution function
+        chances = (scores + LEAST).cumsum(1) / (scores + LEAST).sum(1, keepdim=True)
+        picks = torch.searchsorted(chances, draw("parents", 2 * count)).clamp(max=count)
+        parents = people.gather(1, picks[:, :, None].expand(-1, -1, dim)).view(rounds, 2, count, dim)
+        fit = scores.gather(1, picks).view(rounds, 2, count)
+        share = self.options.share(fit[:, 0], fit[:, 1])
+        is_first = draw("cross", count, dim) < share[:, :, None]
+        crossed = torch.where(is_first, parents[:, 0], parents[:, 1])
+        moved = draw("mutate", count, dim) < self.options.mutation_rate
+        move = (2 * draw("move", count, dim) - 1) * self.options.mutation_size * self.space.spread
+        return self.space.project(from_p(to_p(crossed) + moved * move))
