@@ -39,6 +39,20 @@ def test_record_survives_json() -> None:
     assert json.loads(line)["schema"] == SCHEMA
 
 
+def test_what_a_second_look_found_survives_json() -> None:
+    found = record(
+        by_target={"1": 0.5},
+        effort=({"queries": 2, "aa": None, "loss": None}, {"queries": 9, "aa": None, "loss": -1.5}),
+        scrutiny={"restarts": None, "rise": None, "silent_gradients": 0.25},
+    )
+    assert Record.from_json(found.to_json()) == found
+
+
+def test_a_record_of_the_first_schema_was_not_looked_at_twice() -> None:
+    (loaded,) = read_records(GOLDEN / "record-1.jsonl")
+    assert (loaded.by_target, loaded.effort, loaded.scrutiny) == ({}, (), {})
+
+
 def test_nan_becomes_null() -> None:
     line = record(estimates={"fid": {"value": math.nan, "low": -math.inf, "high": 1.0, "count": 1}}).to_json()
     assert json.loads(line)["estimates"]["fid"] == {"value": None, "low": None, "high": 1.0, "count": 1}

@@ -26,12 +26,19 @@ def test_fakes_that_miss_their_label_are_flagged(
     make_suite: Callable[..., Suite], notes: dict[str, Any], flagged: bool
 ) -> None:
     plan = build_plan(make_suite())
-    value = {
+    value: dict[str, Any] = {
         "judge_accuracy": 1.0,
         "audit_accuracy": None,
         "estimates": {},
         "queries": {},
         "notes": notes,
+        "scrutiny": {
+            "by_target": {},
+            "effort": [],
+            "restarts": None,
+            "rise": None,
+            "silent_gradients": None,
+        },
         "provenance": {},
     }
     record = measured_record(plan, plan.cells[0], Artifact({}, value, {}))

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mibench.attack import Attack, Reconstructions
+from mibench.attack import Attack, Goal, Reconstructions
 from mibench.defense import DefenderView, Defense, Released, State
-from mibench.errors import PluginError, QueryBudgetError
+from mibench.errors import PluginError
 from mibench.metric import Case, Estimate, Metric
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Card, Context, Plugin
@@ -35,22 +35,29 @@ class Sound(Attack[ScoreVictim]):
     """The best of some noisy public images.
 
     Args:
-        tries: images tried, >= 1.
+        tries: public images that are asked about for each reconstruction, >= 1.
     """
 
     name = "sound"
     access = ScoreVictim
     card = CARD
-    tries: int = 4
+    tries: int = 24
 
     def learn_prior(self, public: Tensor, ctx: Context) -> Prior:
         return {"public": public.clone()}
 
     def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
-        scores = victim.scores(prior["public"])
-        best = scores.argmax(0)[targets]
-        images = prior["public"][best] + 0.05 * ctx.noise(targets).normal("more", *victim.shape)
-        return Reconstructions.collect(images, targets, scores[best, targets])
+        return self.best_of(victim.steps_within(self.tries, per_step=1), victim, prior, targets, ctx)
+
+    def best_of(
+        self, tries: int, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context
+    ) -> Reconstructions:
+        noise = ctx.noise(targets)
+        picked = (noise.uniform("picks", self.tries)[:, :tries] * (len(prior["public"]) - 1)).long()
+        scores = victim.scores(prior["public"][picked.flatten()]).view(len(targets), tries, -1)
+        score, best = scores[torch.arange(len(targets)), :, targets].max(1)
+        images = prior["public"][picked.gather(1, best[:, None]).squeeze(1)]
+        return Reconstructions.collect(images + 0.05 * noise.normal("more", *victim.shape), targets, score)
 
 
 class UsesGlobalNoise(Sound):
@@ -72,12 +79,16 @@ class Meddles(Attack[WhiteBoxVictim]):
         return Reconstructions.collect(images, targets)
 
 
-class Swallows(Sound):
+class Overspends(Sound):
     def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
-        try:
-            return super().invert(victim, prior, targets, ctx)
-        except QueryBudgetError:
-            return Reconstructions.collect(torch.zeros(len(targets), *victim.shape), targets)
+        return self.best_of(self.tries, victim, prior, targets, ctx)
+
+
+class GivesNanWhenShort(Sound):
+    def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
+        got = super().invert(victim, prior, targets, ctx)
+        broken = torch.nan if victim.allowance is not None else 1.0
+        return Reconstructions(got.images * broken, got.targets, got.confidence)
 
 
 class GivesNan(Sound):
@@ -140,6 +151,30 @@ class ReachesFurther(Attack[LabelVictim]):
         return Reconstructions.collect(torch.zeros(len(targets), *victim.shape), targets)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MixesInstances(Sound):
+    """Also the image behind a prediction, with a little of all the others.
+
+    Args:
+        goal: "class" or "instance".
+    """
+
+    goal: Goal = "class"
+
+    def reconstruct(
+        self, victim: ScoreVictim, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
+    ) -> Reconstructions:
+        images = prior["public"][released.argmax(1)]
+        return Reconstructions.collect((images + images.mean(0)) / 2, targets)
+
+
+class ForgetsInstances(MixesInstances):
+    def reconstruct(
+        self, victim: ScoreVictim, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
+    ) -> Reconstructions:
+        return Reconstructions.collect(prior["public"][:1], targets)
+
+
 class SaysOtherAccess(Sound):
     access = WhiteBoxVictim  # type: ignore[assignment]  # the fault
 
@@ -148,11 +183,14 @@ SEEN = [
     (UsesGlobalNoise, "leaves_the_global_state", "global generator has moved"),
     (UsesGlobalNoise, "same_seed_same_bits", "a second run gave other images"),
     (Meddles, "leaves_the_victim_as_it_was", "the victim's net has changed"),
-    (Swallows, "lets_a_spent_budget_through", "Do not catch QueryBudgetError"),
+    (Overspends, "keeps_within_its_allowance", "Plan its steps with victim.steps_within"),
+    (GivesNanWhenShort, "keeps_within_its_allowance", "NaN or infinity under an allowance of 16"),
     (GivesNan, "gives_finite_images_in_range", "NaN or infinity"),
     (SortsTargets, "gives_one_image_for_each_target", "in order"),
     (MixesRows, "rows_are_independent", "alone and in company"),
     (ChunkNoise, "rows_are_independent", "with ctx.max_batch = 1"),
+    (MixesInstances, "instances_repeat_and_are_independent", "an instance alone and in company"),
+    (ForgetsInstances, "instances_repeat_and_are_independent", "one image for each prediction"),
     (Writes, "writes_to_scratch_alone", "left-behind.txt"),
     (StoresNumber, "priors_are_tensors_that_can_be_stored", "gives 'number', which is no tensor"),
     (WantsColor, "takes_gray_images", "gray images came back as"),

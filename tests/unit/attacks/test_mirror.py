@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mibench.attack import Reconstructions
 from mibench.errors import AccessError, QueryBudgetError
 from mibench.gan import StylePrior
+from mibench.inversion import Problem
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.noise import Noise
@@ -130,9 +131,23 @@ def test_presamples_do_not_depend_on_chunks(engine: Engine) -> None:
 
 def test_each_repeat_takes_the_next_ranks_and_begins_anew_after_the_last() -> None:
     ranked = torch.arange(2 * 5).view(2, 5, 1).float()
-    targets, occurrence = torch.tensor([1, 0, 1, 1]), torch.tensor([0, 0, 1, 2])
-    got = presamples.starts_of(ranked, targets, occurrence, 2).flatten().tolist()
-    assert got == [5, 6, 0, 1, 7, 8, 9, 5]
+    targets = torch.tensor([1, 0, 1, 1])
+    problem = Problem(
+        labels=targets.repeat_interleave(2),
+        noise=Noise.of_targets(0, targets).repeat(2),
+        ranks=torch.tensor([0, 1, 0, 1, 2, 3, 4, 5]),
+        restarts=2,
+    )
+    assert presamples.starts_of(ranked, problem).flatten().tolist() == [5, 6, 0, 1, 7, 8, 9, 5]
+
+
+def test_the_candidates_of_a_repeat_start_where_those_before_it_ended() -> None:
+    ranked = adapted("mirror")["starts"]
+    images = run("mirror", [3, 3, 3], search={"steps": 0}, flip=False, candidates=1, keep=7).images
+    space: Any = StylePrior(**PRIOR).load(adapted("mirror"), SHAPE, Context())
+    with torch.no_grad():
+        wanted = space.decode(space.project(ranked[3, :3]))
+    torch.testing.assert_close(images, wanted, atol=1e-5, rtol=0)
 
 
 # the white-box engine
