@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from mibench.report.frame import MetricInfo
+from mibench.report.worst import WORST
 
 if TYPE_CHECKING:
     from mibench.report.table import Entry
@@ -21,6 +22,9 @@ LEGEND = {
     "blocked": "\N{EN DASH}: the cell makes no sense and was not run.",
     "missing": "·: the records hold no such cell.",
 }
+WORST_CASE = (
+    "Worst case: the mean over protected labels of the best attack's AA on each; the judge picks the attack."
+)
 
 
 def caption(
@@ -39,6 +43,7 @@ def caption(
         *judge_facts(cells),
         _seeds(cells),
         *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
+        WORST_CASE if (cells["attack"] == WORST).any() else "",
         *(f"Every measured cell is flagged: {text}." for text in flags_of_all(cells)),
         _reading(cells, entries, intervals=intervals),
     ]
@@ -49,7 +54,7 @@ def caption(
 
 def flags_of_all(cells: pd.DataFrame) -> tuple[str, ...]:
     """Flags that every measured cell carries, in the first cell's order; none where one cell was measured."""
-    measured = cells.loc[cells["status"] == "ok", "flags"]
+    measured = cells.loc[(cells["status"] == "ok") & (cells["attack"] != WORST), "flags"]
     if len(measured) < 2:
         return ()
     common = set.intersection(*(set(flags) for flags in measured))

@@ -22,6 +22,7 @@ from mibench.record import Record
 from mibench.report.caption import caption, flags_of_all
 from mibench.report.escape import plain
 from mibench.report.frame import Json, MetricInfo, cells_frame, estimates_frame, latest, metric_infos
+from mibench.report.worst import worst_cases
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -142,6 +143,7 @@ def comparison(
     kept = latest(records)
     if not kept:
         raise RecordError("records: there are none to compare. Run the suite first: `mibench run SUITE`.")
+    kept = [*kept, *worst_cases(kept)]
     cells = cells_frame(kept)
     columns = _columns(metric_infos(kept), metrics)
     rows = _place(cells)
