@@ -99,10 +99,10 @@ class AttackSubject:
             return _detached(self.observer.adapt_prior(prior, victim, world.public.clone(), ctx))
 
     def instances(self, prior: Prior, rows: int, *, max_batch: int = 64) -> Reconstructions:
-        """The images behind the predictions of the first test images, as the observer draws them."""
+        """The images behind the predictions of test images of TARGETS, as the observer draws them."""
         world = toy_world()
         with torch.no_grad():
-            released = world.net(world.test.images[: len(TARGETS)]).softmax(1)[:rows]
+            released = world.net(world.test.in_turn(torch.tensor(TARGETS))).softmax(1)[:rows]
         with scratch() as folder:
             ctx = self.context(folder, max_batch=max_batch)
             victim = world.victim(self.plugin.access)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mibench.errors import AccessError, QueryBudgetError
+from mibench.data.split import quantize
+from mibench.errors import AccessError, PluginError, QueryBudgetError
 from mibench.plugin import Context
 from mibench.registry import get_attack
 from mibench.victim import LabelVictim, ScoreVictim
@@ -163,21 +165,139 @@ def test_the_first_estimated_vector_is_the_mean_of_the_best_predictions() -> Non
 
 
 def test_the_smoothed_vector_leaves_the_median_mass_of_public_images_to_the_others() -> None:
-    attack = ami(**TINY)
-    public = images(41)
-    prior = attack.adapt_prior({}, score_victim(), public, Context())
+    public, ctx = images(41), Context()
     rest = (1 - soft_scores(public).amax(1)).median()
-    torch.testing.assert_close(prior["residual"], rest)
-    # at truncation 5 the decoder meets log(1 - rest) + 50 and log(rest / 4) + 50
-    smoothed = ami(target_vector="smoothed", truncation=0, **TINY)
-    sharp = ami(target_vector="onehot", truncation=0, **TINY)
-    ctx, victim = Context(), score_victim()
-    same = smoothed.adapt_prior({}, victim, public, ctx)
-    exact = same | {"residual": torch.tensor(0.0)}
-    soft = smoothed.invert(victim, same, torch.arange(5), ctx).images
-    nearly_sharp = smoothed.invert(victim, exact, torch.arange(5), ctx).images
-    assert not torch.allclose(soft, nearly_sharp, atol=1e-4)
-    assert not torch.allclose(soft, sharp.invert(victim, same, torch.arange(5), ctx).images, atol=1e-4)
+    (got,) = ami(target_vector="smoothed", **TINY).adapt_prior({}, score_victim(), public, ctx)["vectors"]
+    torch.testing.assert_close(got.diagonal(), (1 - rest).expand(5))
+    torch.testing.assert_close(got[0, 1:], (rest / 4).expand(4))
+    given = ami(target_vector="smoothed", smoothing=0.04, **TINY)
+    (got,) = given.adapt_prior({}, score_victim(), public, ctx)["vectors"]
+    torch.testing.assert_close(got, torch.eye(5) * 0.95 + 0.01)
+
+
+def test_an_estimated_vector_is_raised_to_the_confidence_and_keeps_its_proportions() -> None:
+    options = {"target_vector": "estimated", "num_candidates": 2, "candidate_images": 3, **TINY}
+    plain, raised = (
+        ami(**options, confidence=p).adapt_prior({}, score_victim(), images(40), Context())["vectors"]
+        for p in (0.0, 0.9)
+    )
+    low = plain.diagonal(dim1=1, dim2=2) < 0.9
+    assert low.any()
+    own = raised.diagonal(dim1=1, dim2=2)
+    torch.testing.assert_close(own[low], torch.full((int(low.sum()),), 0.9))
+    assert torch.equal(raised[~low], plain[~low])
+    torch.testing.assert_close(raised.sum(2), torch.ones(2, 5))
+    torch.testing.assert_close(raised[0, 0, 1] / raised[0, 0, 2], plain[0, 0, 1] / plain[0, 0, 2])
+
+
+def test_the_chosen_vectors_are_all_kinds() -> None:
+    options = {"num_candidates": 3, "candidate_images": 3, **TINY}
+    kinds = {
+        kind: ami(target_vector=kind, **options).adapt_prior({}, score_victim(), images(40), Context())
+        for kind in ("onehot", "smoothed", "estimated", "chosen")
+    }
+    assert torch.equal(kinds["onehot"]["vectors"], torch.eye(5)[None])
+    parts = [kinds[kind]["vectors"] for kind in ("onehot", "smoothed", "estimated")]
+    assert torch.equal(kinds["chosen"]["vectors"], torch.cat(parts))
+
+
+def test_public_images_whose_score_is_not_released_say_nothing_about_a_label() -> None:
+    """Only the largest score is released; the mean of label 0 is over its own images, and 2 is nobody's."""
+    answers = torch.tensor([[0.9, 0.0, 0.0], [0.7, 0.0, 0.0], [0.0, 0.8, 0.0]])
+    public = torch.arange(3.0).div(4)[:, None, None, None].expand(-1, *SHAPE).contiguous()
+
+    def top_one(x: Tensor) -> Tensor:
+        return answers[(x[:, 0, 0, 0] * 4).round().long().clamp(0, 2)]
+
+    attack = ami(target_vector="estimated", num_candidates=1, candidate_images=3, holdout=0.0, **TINY)
+    victim = ScoreVictim(top_one, shape=SHAPE, num_classes=3)
+    (got,) = attack.adapt_prior({}, victim, public, Context())["vectors"]
+    torch.testing.assert_close(got, torch.tensor([[0.8, 0, 0], [0, 0.8, 0], [0, 0, 1.0]]))
+
+
+def test_asking_again_in_each_epoch_costs_queries_and_changes_nothing() -> None:
+    victims = score_victim(), score_victim()
+    once, again = (
+        ami(requery=again, **TINY).adapt_prior({}, victim, images(30), Context())
+        for victim, again in zip(victims, (False, True))
+    )
+    assert [victim.queries.forward for victim in victims] == [30, 30 * TINY["epochs"]]
+    assert all(torch.equal(once[key], again[key]) for key in once)
+
+
+@pytest.mark.parametrize("options", [{"amsgrad": False}, {"betas": [0.9, 0.9]}])
+def test_the_optimizers_options_reach_it(options: dict[str, Any]) -> None:
+    longer = {**TINY, "epochs": 8}
+    plain = ami(**longer).adapt_prior({}, score_victim(), images(30), Context())
+    other = ami(**longer, **options).adapt_prior({}, score_victim(), images(30), Context())
+    assert not torch.equal(plain["decoder.layers.0.weight"], other["decoder.layers.0.weight"])
+
+
+def test_a_world_of_k_images_is_recovered_from_eavesdropped_predictions() -> None:
+    faces = images(4)
+
+    def blend(x: Tensor) -> Tensor:
+        return (-4 * torch.cdist(x.flatten(1), faces.flatten(1))).softmax(1)
+
+    victim = ScoreVictim(blend, shape=SHAPE, num_classes=4)
+    attack = ami(goal="instance", width=16, epochs=60, batch=8, lr=1e-2, holdout=0.0)
+    ctx = Context(seed=1)
+    prior = attack.adapt_prior({}, victim, faces.repeat(10, 1, 1, 1), ctx)
+    asked = victim.queries.forward
+    order = [2, 0, 3, 1]
+    got = attack.reconstruct(victim, prior, blend(faces[order]), torch.tensor([9, 9, 7, 7]), ctx)
+    assert (got.images - faces[order]).square().mean() < 1e-3
+    assert got.targets.tolist() == [9, 9, 7, 7]
+    assert victim.queries.forward == asked
+    assert "vectors" not in prior
+
+
+def test_instances_show_all_entries_to_the_decoder_and_classes_one() -> None:
+    assert (ami(goal="instance").prepare(P) > 0).sum() == 5
+    assert (ami().prepare(P) > 0).sum() == 1
+    assert (ami(goal="instance", truncation=2).prepare(P) > 0).sum() == 2
+
+
+def test_an_attack_on_classes_alone_says_so() -> None:
+    attack = get_attack("nearest_public")()
+    assert attack.goal == "class"
+    with pytest.raises(PluginError, match="attack 'nearest_public': it reconstructs classes alone"):
+        attack.reconstruct(score_victim(), {}, torch.eye(5), torch.arange(5), Context())
+
+
+@pytest.mark.parametrize(("allowance", "asked"), [(0, 0), (1, 0), (2, 2), (9, 3)])
+def test_as_many_candidates_are_asked_about_as_the_allowance_pays_for(allowance: int, asked: int) -> None:
+    attack = ami(target_vector="estimated", truncation=0, num_candidates=3, candidate_images=3, **TINY)
+    prior = attack.adapt_prior({}, score_victim(), images(40), Context())
+    victim = ScoreVictim(soft_scores, shape=SHAPE, num_classes=5, allowance=allowance)
+    got = attack.invert(victim, prior, torch.tensor([1, 4]), Context())
+    assert victim.queries.forward == 2 * asked
+    assert got.images.isfinite().all()
+    if asked == 0:
+        first = attack.invert(
+            score_victim(), prior | {"vectors": prior["vectors"][:1]}, got.targets, Context()
+        )
+        assert torch.equal(first.images, got.images)
+
+
+def test_the_effort_curve_shows_the_best_candidates_so_far() -> None:
+    options = {"target_vector": "estimated", "truncation": 0, "num_candidates": 6, "candidate_images": 3}
+    attack = ami(**options, **TINY)
+    prior = attack.adapt_prior({}, score_victim(), images(40), Context())
+    targets = torch.tensor([1, 1, 3])
+    got = attack.invert(score_victim(), prior, targets, Context())
+    assert got.effort is not None
+    assert got.effort.queries[0] == 1
+    assert got.effort.queries[-1] == 6
+    for queries, pixels, loss in zip(got.effort.queries.tolist(), got.effort.images, got.effort.loss):
+        fewer = ScoreVictim(soft_scores, shape=SHAPE, num_classes=5, allowance=queries)
+        then = attack.invert(fewer, prior, targets, Context())
+        assert torch.equal(pixels, quantize(then.images))
+        if queries > 1:
+            torch.testing.assert_close(loss, -then.confidence.log())
+    assert (got.effort.loss[:, 0].diff() <= 0).all()
+    assert got.effort.single is not None
+    assert torch.equal(got.effort.single, got.effort.images[0])
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
@@ -227,10 +347,13 @@ def test_the_epoch_with_the_least_held_out_error_is_kept() -> None:
         ("batch", 0),
         ("lr", 0.0),
         ("holdout", 1.0),
+        ("smoothing", 1.0),
+        ("confidence", -0.1),
+        ("betas", [0.5, 1.0]),
     ],
 )
-def test_a_field_out_of_range_is_named(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"ami: {field} must .* got {value}"):
+def test_a_field_out_of_range_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"ami: {field} must .* got {re.escape(str(value))}"):
         ami(**{field: value})
 
 
