@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from mibench.latent import IdentityLoss, Objective, Search, identity_loss, pick_best, search_latents
+from mibench.latent import (
+    NUM_CHECKPOINTS,
+    IdentityLoss,
+    Objective,
+    Search,
+    checkpoints,
+    identity_loss,
+    pick_best,
+    search_latents,
+)
 from mibench.plugin import Context, build_dataclass
 
 SLOPES = torch.tensor([0.5, 1.0, 2.0])
@@ -178,6 +187,81 @@ def test_the_rate_is_what_the_optimizer_moves_by() -> None:
     assert moves[0] == 0
 
 
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.1, 0.1), (0.0, 0.99)])
+def test_adam_takes_its_betas(betas: tuple[float, float]) -> None:
+    got, _ = run(bowl, draw(4, 3), steps=30, lr=0.05, betas=betas, keep="last")
+    z = draw(4, 3).requires_grad_(True)
+    adam = torch.optim.Adam([z], lr=0.05, betas=betas)
+    for _ in range(30):
+        adam.zero_grad()
+        bowl(z)[0].sum().backward()
+        adam.step()
+    assert torch.equal(got, z.detach())
+
+
+def test_betas_are_adams_own_and_come_back_from_json() -> None:
+    assert Search().betas == (0.9, 0.999)
+    assert build_dataclass(Search, {"betas": [0, 0.5]}, where="search") == Search(betas=(0.0, 0.5))
+
+
+Taken = list[tuple[int, Tensor, Tensor]]
+
+
+def watched(start: Tensor, **options: Any) -> tuple[Taken, Tensor, Tensor]:
+    """What the watcher of a search was told, and what the search returned."""
+    taken: Taken = []
+
+    def watch(step: int, latents: Tensor, score: Tensor) -> None:
+        assert not latents.requires_grad
+        taken.append((step, latents.clone(), score.clone()))
+
+    latents, score = search_latents(start, bowl, Search(**options), Context(), project=box, watcher=watch)
+    return taken, latents, score
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("steps", [0, 1, 5, 60])
+def test_the_watcher_is_told_what_a_search_that_ends_there_returns(steps: int, keep: str) -> None:
+    start = draw(4, 3)
+    options = {"lr": 0.6, "keep": keep}
+    taken, latents, score = watched(start, steps=steps, **options)
+    assert [step for step, _, _ in taken] == checkpoints(steps)
+    for step, early, reached in taken:
+        wanted, least = run(bowl, start, box, steps=step, **options)
+        assert torch.equal(early, wanted)
+        assert torch.equal(reached, least)
+    assert torch.equal(taken[-1][1], latents)
+    assert torch.equal(taken[-1][2], score)
+
+
+def test_a_watcher_changes_nothing_and_asks_nothing() -> None:
+    objective, seen = recorded(bowl)
+    start, search = draw(4, 3), Search(steps=25, lr=0.05)
+    alone = search_latents(start, objective, search, Context())
+    calls = len(seen)
+    beside = search_latents(start, objective, search, Context(), watcher=lambda *_: None)
+    assert len(seen) == 2 * calls == 2 * 26
+    assert all(torch.equal(a, b) for a, b in zip(alone, beside))
+
+
+@settings(deadline=None)
+@given(steps=st.integers(0, 10**6))
+def test_checkpoints_begin_with_the_start_end_with_the_last_and_rise(steps: int) -> None:
+    got = checkpoints(steps)
+    assert got[0] == 0
+    assert got[-1] == steps
+    assert all(a < b for a, b in itertools.pairwise(got))
+    assert len(got) <= NUM_CHECKPOINTS + 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(0, [0]), (1, [0, 1]), (3, [0, 1, 2, 3]), (128, [0, 1, 2, 4, 8, 16, 32, 64, 128])],
+)
+def test_checkpoints_lie_evenly_in_the_logarithm(steps: int, expected: list[int]) -> None:
+    assert checkpoints(steps) == expected
+
+
 @settings(deadline=None)
 @given(
     steps=st.integers(0, 300),
@@ -198,6 +282,8 @@ def test_the_rate_lies_between_zero_and_one(steps: int, warmup: float, cooldown:
         ({"lr": float("nan")}, "lr > 0, got 300 and nan"),
         ({"warmup": 1.0}, r"must lie in \[0, 1\), got 1.0 and 0.0"),
         ({"cooldown": -0.5}, r"must lie in \[0, 1\), got 0.0 and -0.5"),
+        ({"betas": (0.9, 1.0)}, r"betas must lie in \[0, 1\), got \[0.9, 1.0\]"),
+        ({"betas": (-0.1, 0.5)}, r"betas must lie in \[0, 1\), got \[-0.1, 0.5\]"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:

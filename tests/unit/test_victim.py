@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mibench.errors import AccessError, QueryBudgetError
@@ -161,6 +163,95 @@ def test_a_view_changes_the_logits_and_not_the_release() -> None:
     assert torch.equal(stripped.logits(x), net(x))
     torch.testing.assert_close(deployed.logits(x), flat(x).log())
     assert torch.equal(stripped.scores(x), deployed.scores(x))
+
+
+def counter(allowance: int | None) -> LabelVictim:
+    """A victim that is there for its allowance alone."""
+    return LabelVictim(lambda x: x, shape=SHAPE, num_classes=4, allowance=allowance)
+
+
+def test_without_an_allowance_every_step_is_paid() -> None:
+    assert [victim.allowance for victim in victims()] == [None] * 3
+    assert counter(None).steps_within(10**9, per_step=10**6, reserve=10**6) == 10**9
+
+
+@pytest.mark.parametrize(
+    ("allowance", "wanted", "per_step", "reserve", "steps"),
+    [
+        (100, 20, 5, 0, 20),
+        (100, 21, 5, 0, 20),
+        (99, 20, 5, 0, 19),
+        (100, 20, 5, 5, 19),
+        (100, 20, 5, 96, 0),
+        (100, 20, 5, 100, 0),
+        (100, 20, 0, 100, 20),
+        (0, 20, 1, 0, 0),
+    ],
+)
+def test_the_allowance_pays_for_whole_steps_after_the_reserve(
+    allowance: int, wanted: int, per_step: int, reserve: int, steps: int
+) -> None:
+    assert counter(allowance).steps_within(wanted, per_step=per_step, reserve=reserve) == steps
+
+
+@settings(deadline=None)
+@given(
+    allowance=st.integers(0, 10**6),
+    wanted=st.integers(0, 10**4),
+    per_step=st.integers(0, 500),
+    reserve=st.integers(0, 10**6),
+    shared_by=st.integers(1, 40),
+)
+def test_planned_steps_are_paid_for_and_no_further_one_would_be(
+    allowance: int, wanted: int, per_step: int, reserve: int, shared_by: int
+) -> None:
+    victim, paid = counter(allowance), allowance * shared_by
+    options = {"per_step": per_step, "reserve": reserve, "shared_by": shared_by}
+    if reserve > paid:
+        with pytest.raises(QueryBudgetError, match="needed before a first step"):
+            victim.steps_within(wanted, **options)
+        return
+    steps = victim.steps_within(wanted, **options)
+    assert 0 <= steps <= wanted
+    assert reserve + steps * per_step <= paid
+    assert steps == wanted or reserve + (steps + 1) * per_step > paid
+
+
+@pytest.mark.parametrize(("reserve", "shared_by", "needed"), [(7, 1, 7), (29, 4, 8), (28, 4, 7)])
+def test_an_allowance_below_the_reserve_names_both(reserve: int, shared_by: int, needed: int) -> None:
+    wanted = (
+        rf"a budget of 6 queries for each reconstruction is too small: {needed} are needed before a first "
+        r"step\. Raise max_queries, or lower the attack's restarts\."
+    )
+    with pytest.raises(QueryBudgetError, match=wanted):
+        counter(6).steps_within(3, per_step=1, reserve=reserve, shared_by=shared_by)
+
+
+def test_another_look_changes_the_logits_and_shares_count_budget_and_release() -> None:
+    white = victims(max_queries=9, allowance=5)[2]
+    x = images(2)
+    plain, released = white.logits(x), white.scores(x)
+    doubled = white.seen_through(lambda view: lambda seen: 2 * view(seen))
+    assert torch.equal(doubled.logits(x), 2 * plain)
+    assert torch.equal(white.logits(x), plain)  # the victim that it was made from sees as before
+    assert (doubled.net, doubled.allowance, doubled.max_queries) == (white.net, 5, 9)
+    assert doubled.queries is white.queries
+    assert white.queries.forward == 8
+    with pytest.raises(QueryBudgetError, match="8 used, 2 more"):
+        doubled.scores(x)
+    torch.testing.assert_close(doubled.scores(x[:1]), released[:1])
+
+
+def test_looks_stack_and_each_call_is_one_query_whatever_they_hold() -> None:
+    white = victims()[2]
+    x = images(3).requires_grad_()
+    thrice = white.seen_through(lambda view: lambda seen: view(seen) + view(seen.flip(3)) + view(seen))
+    shifted = thrice.seen_through(lambda view: lambda seen: view(seen) - 1)
+    got = shifted.logits(x)
+    assert white.queries == QueryCount(forward=3, gradient=3)
+    torch.testing.assert_close(got, thrice.logits(x) - 1)
+    (slope,) = torch.autograd.grad(got.sum(), x)
+    assert slope.abs().sum() > 0
 
 
 def test_a_frozen_net_is_in_eval_mode_and_asks_for_no_gradient() -> None:
