@@ -88,6 +88,7 @@ class LabelVictim:
         if self.allowance is None:
             return wanted
         allowance = self.allowance * shared_by
+        per_step, reserve = per_step * self.per_image, reserve * self.per_image
         if reserve > allowance:
             raise QueryBudgetError(
                 f"a budget of {self.allowance} queries for each reconstruction is too small: "
