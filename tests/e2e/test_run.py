@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from mibench.benchmark import bench
 from mibench.errors import StoreError
@@ -123,6 +124,47 @@ def test_confidence_of_another_shape_fails_the_cell(make_suite: MakeSuite, tmp_p
     assert record.status == "failed"
     assert record.error is not None
     assert "attack 'toy_asking': its confidence has shape (" in record.error["message"]
+
+
+def test_instances_are_eavesdropped_on_the_deployed_victim(make_suite: MakeSuite, tmp_path: Path) -> None:
+    """The i-th row of a label is what is released for its i-th training image, and begins again."""
+    from mibench.data.split import Labeled, dequantize
+    from mibench.stages.work import trained_net
+
+    suite = make_suite(
+        attacks={"toy_listening": {}, "classes": {"plugin": "toy_listening", "goal": "class"}},
+        defenses={"none": {}, "toy_rounded": {"share": 0.5}},
+        metrics=["aa", "mse", "psnr", "ssim"],
+        targets={"protected": 1, "bystanders": 1, "attacked": 2, "images": 5},  # of four training images
+    )
+    plan = build_plan(suite)
+    records, _ = walk(plan, tmp_path)
+    store = Store(tmp_path / "store")
+    for cell, record in zip(plan.cells, records, strict=True):
+        assert record.status == "ok"
+        assert record.queries["forward_per_image"] == 0
+        if cell.attack.label == "classes":
+            assert [record.estimates[name] for name in ("mse", "psnr", "ssim")] == [None] * 3
+            continue
+        invert, train = store.get(cell.models[0].invert), store.get(cell.models[0].train)
+        private = store.get(plan.tasks[cell.measure].inputs["private"])
+        assert invert is not None
+        assert train is not None
+        assert private is not None
+        got, labels = dequantize(invert.tensors["images"]), invert.tensors["targets"]
+        data = Labeled(dequantize(private.tensors["train_images"]), private.tensors["train_labels"])
+        true = torch.cat(
+            [data.of(int(label)).images[[0, 1, 2, 3, 0]] for label in labels.unique_consecutive()]
+        )
+        expected = trained_net(train, torch.device("cpu"))(true).softmax(1)
+        if cell.defense.label == "toy_rounded":
+            expected = 0.5 * expected + 0.5 / 3
+        torch.testing.assert_close(got[:, 0, 0, :3], expected, atol=0.003, rtol=0)  # stored as bytes
+        rows = torch.isin(labels, torch.tensor(cell.protected))
+        error = record.estimates["mse"]
+        assert error is not None
+        assert error["value"] == pytest.approx(float((got - true)[rows].square().mean()), rel=1e-5)
+        assert error["count"] == 5
 
 
 def test_judge_below_the_gate_is_flagged(make_suite: MakeSuite, tmp_path: Path) -> None:

@@ -130,6 +130,17 @@ def test_attack_never_reads_private_images_but_through_the_victim(make_suite: Ma
         assert not private & set(task.inputs.values())
 
 
+def test_instance_goal_alone_makes_private_images_an_input_of_the_inversion(make_suite: MakeSuite) -> None:
+    attacks = {"ami": {"goal": "instance"}, "classes": {"plugin": "ami"}}
+    plan = build_plan(make_suite(attacks=attacks, defenses={"none": {}, "toy_rounded": {}}))
+    (private,) = [task.key for task in of_stage(plan, "data") if task.params["part"] == "private"]
+    goals = {task.params["attack"]["goal"]: task.inputs for task in of_stage(plan, "invert")}
+    assert goals["instance"]["private"] == private
+    assert "private" not in goals["class"]
+    assert all(private not in task.inputs.values() for task in of_stage(plan, "adapt"))
+    assert len(of_stage(plan, "invert")) == 4
+
+
 def test_defenders_prior_has_another_seed_and_other_data(make_suite: MakeSuite) -> None:
     plan = build_plan(make_suite(attacks={"toy_gradient": {}}, defenses={"toy_decoy": {}}))
     attacker, defender = sorted(of_stage(plan, "prior"), key=lambda task: task.params["half"], reverse=True)
