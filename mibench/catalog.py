@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +61,22 @@ def find_plugins(name: str) -> list[type[Plugin]]:
 
 
 def attack_list() -> Table:
-    """All attacks: name, access, year, title."""
-    table = _table("attack", "access", "year", "title")
+    """All attacks: name, access, prior, year, title."""
+    table = _table("attack", "access", "prior", "year", "title")
     for name, plugin in list_attacks().items():
         access = plugin.access.level + (", control" if plugin.control else "")
-        _row(table, name, access, _year(plugin), plugin.card.title)
+        _row(table, name, access, prior_of(plugin), _year(plugin), plugin.card.title)
     return table
+
+
+def prior_of(plugin: type[Attack[Any]]) -> str:
+    """What an attack learns from public images before it meets a victim, in a word or two."""
+    spec = plugin().prior_spec()
+    if spec is not None:
+        return spec.kind.replace("_", "-")
+    if plugin.learn_prior is not Attack.learn_prior:
+        return "own"
+    return "none" if plugin.adapt_prior is Attack.adapt_prior else "victim's answers"
 
 
 def defense_list() -> Table:
@@ -123,6 +134,7 @@ def plugin_card(plugin: type[Plugin]) -> RenderableType:
     fields = _fields(plugin)
     if fields.row_count:
         parts += [Text(), fields]
+    parts += [Text(line) for line in _preset_lines(plugin)]
     if card.deviations:
         parts += [Text(), Text("Differs from the paper:", style="bold")]
         parts += [Padding(Text(f"- {line}"), (0, 0, 0, 2)) for line in card.deviations]
@@ -149,13 +161,35 @@ def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
 
 
 def _fields(plugin: type[Plugin]) -> Table:
-    """Name, default and meaning of every field."""
+    """Name, default (which is the paper's, as the meaning says) and meaning of every field."""
     docs = field_docs(plugin)
-    table = _table("field", "default", "meaning")
+    table = _table("field", "paper (default)", "meaning")
     params = plugin().params()
     for field in dataclasses.fields(plugin):
-        _row(table, field.name, _default(params[field.name]), docs.get(field.name, ""))
+        _row(table, field.name, _default(params.get(field.name)), docs.get(field.name, ""))
     return table
+
+
+def presets(plugin: type[Plugin]) -> dict[str, dict[str, Any]]:
+    """The settings of a plugin in each built-in suite that names it, by `suite: label`."""
+    found: dict[str, dict[str, Any]] = {}
+    for suite in list_suites():
+        raw = tomllib.loads((SUITES / f"{suite}.toml").read_text(encoding="utf-8"))
+        for table in (raw.get("attacks", {}), raw.get("defenses", {})):
+            for label, values in table.items():
+                if values.get("plugin", label) == plugin.name:
+                    settings = {name: value for name, value in values.items() if name != "plugin"}
+                    found[suite if label == plugin.name else f"{suite}: {label}"] = settings
+    return found
+
+
+def _preset_lines(plugin: type[Plugin]) -> list[str]:
+    """What built-in suites set instead of the defaults, one line a field."""
+    lines = []
+    for place, settings in presets(plugin).items():
+        lines += ["", f"Preset {place} (mibench/suites/{place.split(':')[0]}.toml):"]
+        lines += [f"  {name} = {value}" for name, value in settings.items()] or ["  the defaults"]
+    return lines
 
 
 def _default(value: object) -> str:
