@@ -23,6 +23,7 @@ from mibench.victim import ScoreVictim
 
 Fitness = Callable[[Tensor, Tensor], Tensor]
 Advance = Callable[[Tensor, int], None]
+_TAIL, _TAIL_START = 0.06, 0.6  # C2FMI: over the last 30 of 500 generations, (generations left) / 50
 LEAST = 1e-30  # floor of a released probability before its logarithm
 
 
@@ -186,3 +187,69 @@ def _pictured(trial: Trial) -> Tensor:
     with torch.no_grad():
         parts = [trial.space.decode(w).cpu() for w in trial.best.split(trial.ctx.max_batch)]
     return torch.cat(parts)
+
+
+class Differential:
+    """Differential evolution (current to best, several differences, binomial crossover).
+
+    A child is x + pull * (best - x) + scale * sum of differences of random pairs; each of its coordinates is
+    the parent's with probability `crossover`; it takes its parent's place if it is fitter. Over the last 6 %
+    of the generations the scale falls, from 0.6 of itself to nothing. Source: C2FMI's code.
+
+    Args:
+        trial: scores, and the rows' noise.
+        people: (T, n, dim), the first generation.
+        fitness: (T, n), theirs.
+        generations: in all, known before for the fall of the scale.
+        pull: share of the way to the best individual.
+        scale: weight of the differences.
+        pairs: number of differences.
+        crossover: probability of the parent's coordinate.
+        inside: moves latents into the allowed region.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        people: Tensor,
+        fitness: Tensor,
+        *,
+        generations: int,
+        pull: float,
+        scale: float,
+        pairs: int,
+        crossover: float,
+        inside: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.trial, self.people, self.fitness, self.generations = trial, people, fitness, generations
+        self.pull, self.scale, self.pairs, self.crossover, self.inside = pull, scale, pairs, crossover, inside
+
+    def __call__(self, rows: Tensor, generation: int) -> None:
+        """Let one generation of some rows meet its children."""
+        people, fitness = self.people[rows], self.fitness[rows]
+        children = self.inside(self.children(rows, generation))
+        fresh = self.trial.score(rows, children)
+        is_fitter = fresh > fitness
+        self.people[rows] = torch.where(is_fitter[:, :, None], children, people)
+        self.fitness[rows] = torch.where(is_fitter, fresh, fitness)
+
+    def children(self, rows: Tensor, generation: int) -> Tensor:
+        """A child (R, n, dim) of each individual of some rows."""
+        people = self.people[rows]
+        count, size, dim = people.shape
+        here = torch.arange(count, device=rows.device)
+        best = people[here, self.fitness[rows].argmax(1)][:, None]
+
+        def draw(purpose: str, *shape: int) -> Tensor:
+            return self.trial.draw(rows, purpose, *shape, step=generation)
+
+        picks = (draw("pairs", 2 * self.pairs * size) * size).ceil().long() - 1
+        picked = people.gather(1, picks[:, :, None].expand(-1, -1, dim)).view(count, 2, self.pairs, size, dim)
+        moved = people + self.pull * (best - people)
+        moved = moved + self.scale_at(generation) * (picked[:, 0] - picked[:, 1]).sum(1)
+        return torch.where(draw("cross", size, dim) > self.crossover, moved, people)
+
+    def scale_at(self, generation: int) -> float:
+        """Weight of the differences in a generation, counted from 1."""
+        left, tail = self.generations - generation + 1, _TAIL * self.generations
+        return self.scale if left > tail else self.scale * _TAIL_START * left / tail

@@ -19,14 +19,17 @@ from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.augment import Views
-from mibench.gan import StylePrior
+from mibench.gan import StylePrior, WSpace
 from mibench.inversion import Problem, invert_latents
 from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.victim import WhiteBoxVictim
 
+from ._dropout import with_dropout
+from ._penalty import Penalty
 from ._presamples import rank_presamples, starts_of
+from ._truncation import check_truncation, truncated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +44,19 @@ class Mirror(Attack[WhiteBoxVictim]):
         presamples: images of the prior scored once for all labels; the authors take 100,000.
         keep: presamples kept for each label, >= candidates.
         loss: identity loss; the authors take cross-entropy.
+        identity_weight: weight of the identity loss, > 0; the authors' scripts take 10. Adam does not see it
+            where no penalty is on.
+        penalty: weights of optional terms beside it; the authors take none.
         flip: mirror each image left to right with probability 1/2 in every step.
+        dropout: drop random blocks of the victim in every step, see `_dropout`; an option of the authors.
+        psi: truncation of styles in presampling and search, in [0, 1]; the authors take 0.7.
+        psi_layers: styles that are truncated, from the coarsest on; the authors take 8, up to 32 px.
         select: choice among the candidates: "consistent" is the authors' rule on runner-up labels,
             "confidence" the largest score of the target.
     """
 
     name = "mirror"
-    version = 2
+    version = 3
     access = WhiteBoxVictim
     card = Card(
         title="MIRROR: Model Inversion for Deep Learning Network with High Fidelity",
@@ -56,11 +65,13 @@ class Mirror(Attack[WhiteBoxVictim]):
         code="https://github.com/njuaplusplus/mirror",
         deviations=(
             "the style generator is small and trained by the attack itself on its public images",
-            "styles are not truncated; the authors' generator moves those of its first 8 layers to 0.7",
             "mirroring, best iterate and schedule are per image, so that rows are independent",
             "the best iterate is stored with its own loss; the authors' code is off by one step",
             "presamples are moved into the box before the first step, not after it",
-            "random dropout of the victim's blocks, an option of the authors' code, is left out",
+            "penalties are per image, the mean w is the generator's running mean",
+            "dropout draws per image among the net's stages and its one linear layer; the number that "
+            "sets the rate counts those that are dropped",
+            "only one w for all layers is searched; the authors' code also offers w+, z and z+",
         ),
     )
 
@@ -86,7 +97,12 @@ class Mirror(Attack[WhiteBoxVictim]):
     presamples: int = 100_000
     keep: int = 64
     loss: IdentityLoss = "ce"
+    identity_weight: float = 10.0
+    penalty: Penalty = field(default_factory=Penalty)
     flip: bool = True
+    dropout: bool = False
+    psi: float = 0.7
+    psi_layers: int = 8
     select: Literal["consistent", "confidence"] = "consistent"
 
     def __post_init__(self) -> None:
@@ -95,6 +111,9 @@ class Mirror(Attack[WhiteBoxVictim]):
                 "mirror: 1 <= candidates <= keep <= presamples must hold, got "
                 f"{self.candidates}, {self.keep}, {self.presamples}."
             )
+        if not self.identity_weight > 0:
+            raise ValueError(f"mirror: identity_weight must be > 0, got {self.identity_weight}.")
+        check_truncation(self.name, psi=self.psi, layers=self.psi_layers)
 
     def prior_spec(self) -> StylePrior:
         """The style generator."""
@@ -102,17 +121,30 @@ class Mirror(Attack[WhiteBoxVictim]):
 
     def adapt_prior(self, prior: Prior, victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Prior:
         """The prior with the best presamples of each label, (K, keep, dim), added as `starts`."""
-        space = self.prior.load(prior, victim.shape, ctx)
+        space = self._space(prior, victim, ctx)
         starts, _ = rank_presamples(space, victim, ctx, count=self.presamples, keep=self.keep)
         return {**prior, "starts": starts}
 
+    def _space(self, prior: Prior, victim: WhiteBoxVictim, ctx: Context) -> WSpace:
+        return truncated(self.prior.load(prior, victim.shape, ctx), psi=self.psi, layers=self.psi_layers)
+
     def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """See Attack.invert."""
+        space = self._space(prior, victim, ctx)
         views = Views(flip=0.5 if self.flip else 0.0)
+        is_bounded = self.penalty.energy == 0
+        pull = self.penalty.of(space, ctx)
+
+        def start(problem: Problem) -> Tensor:
+            latents = starts_of(prior["starts"], problem).to(ctx.device)
+            return space.project(latents) if is_bounded else latents
 
         def loss(images: Tensor, problem: Problem, step: int) -> Tensor:
-            seen = views.of(images, problem.noise, step=step)
-            return identity_loss(victim.logits(seen), problem.labels, self.loss)
+            seen, net = views.of(images, problem.noise, step=step), victim
+            if self.dropout:
+                net = victim.seen_through(with_dropout(victim.net, problem.noise, step=step))
+            total = self.identity_weight * identity_loss(net.logits(seen), problem.labels, self.loss)
+            return total + self.penalty.critic * space.realism(images) if self.penalty.critic > 0 else total
 
         def choose(images: Tensor, problem: Problem) -> tuple[Tensor, Tensor]:
             logits = victim.logits(images)
@@ -121,14 +153,16 @@ class Mirror(Attack[WhiteBoxVictim]):
 
         return invert_latents(
             victim,
-            self.prior.load(prior, victim.shape, ctx),
+            space,
             targets,
             ctx,
             search=self.search,
             loss=loss,
             restarts=self.candidates,
-            start=lambda problem: starts_of(prior["starts"], problem),
+            start=start,
             choose=choose,
+            is_bounded=is_bounded,
+            penalty=None if pull is None else lambda latents, problem: pull(latents, start(problem)),
         )
 
     def _choose(self, logits: Tensor, labels: Tensor) -> Tensor:
