@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -25,6 +28,60 @@ def blur(x: Tensor, sigma: float) -> Tensor:
 def unsharp(x: Tensor, amount: float, sigma: float) -> Tensor:
     """Images x (N, C, H, W) with their fine detail raised: x + amount * (x - blur(x))."""
     return x + amount * (x - blur(x, sigma))
+
+
+def rescale(x: Tensor) -> Tensor:
+    """Images x (N, C, H, W), each stretched from its least value to its largest one onto [0, 1].
+
+    A plain image is clipped to [0, 1] and otherwise left alone.
+    """
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    span = high - low
+    return torch.where(span > 0, (x - low) / torch.where(span > 0, span, 1), x.clamp(0, 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NonLocalMeans:
+    """Denoising by averages over pixels whose surroundings look alike.
+
+    u(i) = sum_j w(i, j) x(j) / sum_j w(i, j) over the pixels j of a window around i, with
+    w(i, j) = exp(-d(i, j) / strength^2) and d the mean squared difference of the patches around i and j over
+    pixels and channels. Own code, because scikit-image takes one image at a time. Source: Buades, Coll and
+    Morel, CVPR 2005, with flat patches in place of Gaussian ones, as their fast variants have.
+
+    Args:
+        strength: difference of patches, in pixels of [0, 1], at which a weight has fallen to 1/e, > 0.
+        patch: height and width of a patch in pixels, odd, >= 1.
+        window: height and width of the window in pixels, odd, >= 1.
+    """
+
+    strength: float = 0.1
+    patch: int = 3
+    window: int = 7
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        if not self.strength > 0:
+            raise ValueError(f"nlm: strength must be > 0, got {self.strength}.")
+        for name in ("patch", "window"):
+            value = getattr(self, name)
+            if value < 1 or value % 2 == 0:
+                raise ValueError(f"nlm: {name} must be odd and >= 1, got {value}.")
+
+    def of(self, x: Tensor) -> Tensor:
+        """Denoised images of x (N, C, H, W); beyond the border its pixels are repeated."""
+        _, _, height, width = x.shape
+        reach, rim = self.window // 2, self.patch // 2
+        wide = F.pad(x, (reach,) * 4, mode="replicate")
+        total, weights = torch.zeros_like(x), torch.zeros_like(x[:, :1])
+        for down in range(self.window):
+            for right in range(self.window):
+                moved = wide[:, :, down : down + height, right : right + width]
+                gap = (x - moved).square().mean(1, keepdim=True)
+                gap = F.avg_pool2d(F.pad(gap, (rim,) * 4, mode="replicate"), self.patch, stride=1)
+                weight = torch.exp(-gap / self.strength**2)
+                total, weights = total + weight * moved, weights + weight
+        return total / weights
 
 
 def total_variation(x: Tensor) -> Tensor:

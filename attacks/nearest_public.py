@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
-from mibench.data.split import dequantize, quantize
 from mibench.noise import repeats
 from mibench.plugin import Card, Context
 from mibench.prior import Prior
 from mibench.victim import ScoreVictim
+
+from ._nearest import rank_public, ranked_public
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,19 +39,11 @@ class NearestPublic(Attack[ScoreVictim]):
             raise ValueError(f"nearest_public: images_per_label must be >= 1, got {self.images_per_label}.")
 
     def adapt_prior(self, prior: Prior, victim: ScoreVictim, public: Tensor, ctx: Context) -> Prior:
-        """The best images of each label; asks about each public image once.
-
-        Keys: `images` (U, C, H, W) uint8, each chosen image once; `rows` (S, K) int64, which of them is
-        s-th best for a label; `scores` (S, K), its released p_y.
-        """
-        scores, order = victim.scores(public).cpu().sort(dim=0, descending=True, stable=True)
-        chosen, rows = order[: self.images_per_label].unique(return_inverse=True)
-        images = quantize(public[chosen.to(public.device)]).cpu()
-        return {"images": images, "rows": rows, "scores": scores[: self.images_per_label].contiguous()}
+        """The best images of each label; asks about each public image once. See `rank_public`."""
+        return rank_public(victim, public, keep=self.images_per_label)
 
     def invert(self, victim: ScoreVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """The kept images of each target, best first; asks nothing more of the victim."""
         labels = targets.cpu()
-        rank = repeats(labels) % len(prior["rows"])
-        images = dequantize(prior["images"][prior["rows"][rank, labels]])
-        return Reconstructions.collect(images, targets, prior["scores"][rank, labels])
+        images, scores = ranked_public(prior, labels, repeats(labels))
+        return Reconstructions.collect(images, targets, scores)
