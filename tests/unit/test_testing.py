@@ -152,8 +152,8 @@ class ReachesFurther(Attack[LabelVictim]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixesInstances(Sound):
-    """Also the image behind a prediction, with a little of all the others.
+class Observes(Sound):
+    """Also the image behind a prediction.
 
     Args:
         goal: "class" or "instance".
@@ -164,11 +164,18 @@ class MixesInstances(Sound):
     def reconstruct(
         self, victim: ScoreVictim, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
     ) -> Reconstructions:
-        images = prior["public"][released.argmax(1)]
+        return Reconstructions.collect(prior["public"][released.argmax(1)], targets)
+
+
+class MixesInstances(Observes):
+    def reconstruct(
+        self, victim: ScoreVictim, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
+    ) -> Reconstructions:
+        images = super().reconstruct(victim, prior, released, targets, ctx).images
         return Reconstructions.collect((images + images.mean(0)) / 2, targets)
 
 
-class ForgetsInstances(MixesInstances):
+class ForgetsInstances(Observes):
     def reconstruct(
         self, victim: ScoreVictim, prior: Prior, released: Tensor, targets: Tensor, ctx: Context
     ) -> Reconstructions:
@@ -223,7 +230,7 @@ def restore_toy_world() -> None:
 
 def test_a_sound_attack_passes_what_the_faulty_ones_fail() -> None:
     names = {name for _, name, _ in SEEN}
-    verdicts = {check.name: check.run() for check in checks_for(Sound) if check.name in names}
+    verdicts = {check.name: check.run() for check in checks_for(Observes) if check.name in names}
     assert names == set(verdicts)
     assert {one.status for one in verdicts.values()} == {"ok"}, verdicts
 
