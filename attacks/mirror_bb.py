@@ -178,7 +178,7 @@ class _Genetic:
         rounds, count, dim = len(rows), people.shape[1] - 1, people.shape[2]
 
         def draw(purpose: str, *shape: int) -> Tensor:
-            return self.trial.draw(rows, purpose, *shape, step=generation)
+            return self.trial.draw(rows, purpose, *shape, step=generation - 1)
 
         # parents by the softmax of log p, which is p itself, by inversion of its distribution function
         chances = (scores + LEAST).cumsum(1) / (scores + LEAST).sum(1, keepdim=True)

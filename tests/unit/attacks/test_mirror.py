@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from mibench.attack import Reconstructions
 from mibench.errors import AccessError, QueryBudgetError
-from mibench.gan import StylePrior
+from mibench.gan import StylePrior, WSpace
 from mibench.inversion import Problem
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
+from mibench.nets.style import from_p, to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import Prior
@@ -27,6 +28,9 @@ from mibench.victim import LabelVictim, ScoreVictim, WhiteBoxVictim, fingerprint
 
 mirror: Any = importlib.import_module(get_attack("mirror").__module__)
 presamples: Any = importlib.import_module("mibench.attacks._presamples")
+truncation: Any = importlib.import_module("mibench.attacks._truncation")
+dropout: Any = importlib.import_module("mibench.attacks._dropout")
+penalties: Any = importlib.import_module("mibench.attacks._penalty")
 
 SHAPE = (3, 8, 8)
 DIM = 6
@@ -36,8 +40,15 @@ WHITE: dict[str, Any] = {
     "candidates": 3,
     "presamples": 20,
     "keep": 7,
+    "psi": 1.0,
 }
-BLACK: dict[str, Any] = {"population": 6, "generations": 4, "presamples": 20, "mutation_rate": 0.5}
+BLACK: dict[str, Any] = {
+    "population": 6,
+    "generations": 4,
+    "presamples": 20,
+    "mutation_rate": 0.5,
+    "psi": 1.0,
+}
 ENGINES = pytest.mark.parametrize("engine", ["mirror", "mirror_bb"])
 Engine = Literal["mirror", "mirror_bb"]
 
@@ -148,6 +159,172 @@ def test_the_candidates_of_a_repeat_start_where_those_before_it_ended() -> None:
     with torch.no_grad():
         wanted = space.decode(space.project(ranked[3, :3]))
     torch.testing.assert_close(images, wanted, atol=1e-5, rtol=0)
+
+
+# the space
+
+
+def test_the_box_of_p_space_clamps_w_as_computed_by_hand() -> None:
+    mean, std = torch.zeros(4), torch.full((4,), 0.5)
+    space = WSpace(
+        *StylePrior(**PRIOR).nets(SHAPE, torch.Generator()), from_p(mean - std), from_p(mean + std)
+    )
+    w = torch.tensor([[10.0, -10.0, 0.1, -0.05]])
+    inside = space.project(w)
+    torch.testing.assert_close(inside, torch.tensor([[0.5, -0.1, 0.1, -0.05]]))
+    torch.testing.assert_close(space.project(inside), inside)
+    torch.testing.assert_close(from_p(to_p(w)), w)
+
+
+def test_the_published_schedule_rises_for_a_twentieth_and_falls_over_the_last_quarter() -> None:
+    search = get_attack("mirror")().search  # type: ignore[attr-defined]  # a field of this plugin alone
+    rates = [search.rate(round(share * search.steps)) for share in (0, 0.025, 0.05, 0.5, 0.75, 0.875, 1)]
+    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize("layers", [1, 3, 99])
+def test_truncation_moves_the_coarsest_styles_towards_the_mean(layers: int) -> None:
+    whole: Any = StylePrior(**PRIOR).load(adapted("mirror"), SHAPE, Context())
+    whole.g.w_avg.copy_(uniform(5, seed=8))
+    w = uniform(3, 5, seed=9)
+    ws = w[:, None].repeat(1, whole.g.num_ws, 1)
+    ws[:, :layers] = whole.g.w_avg + 0.7 * (ws[:, :layers] - whole.g.w_avg)
+    with torch.no_grad():
+        got = truncation.truncated(whole, psi=0.7, layers=layers).decode(w)
+        torch.testing.assert_close(got, whole.g.synthesis(ws))
+        assert float((got - whole.decode(w)).abs().max()) > 1e-4
+    assert truncation.truncated(whole, psi=1.0, layers=layers) is whole
+    assert truncation.truncated(whole, psi=0.7, layers=0) is whole
+
+
+@ENGINES
+def test_presamples_and_search_see_the_same_truncation(engine: Engine) -> None:
+    options: dict[str, Any] = {"psi": 0.2, "psi_layers": 99}
+    still: dict[str, Any] = {"search": {"steps": 0}, "flip": False, "select": "confidence"}
+    frozen = {**options, **(still if engine == "mirror" else {"generations": 0})}
+    attack, victim, ctx = attack_of(engine, **frozen), victim_of(engine), Context(seed=1)
+    prior = attack.learn_prior(public(), ctx)
+    prior["g.w_avg"] = uniform(5, seed=8)
+    prior = attack.adapt_prior(prior, victim, public(), ctx)
+    space: Any = truncation.truncated(StylePrior(**PRIOR).load(prior, SHAPE, ctx), psi=0.2, layers=99)
+    with torch.no_grad():
+        images = [space.decode(space.project(prior["starts"][label])) for label in (0, 3)]
+    ask = victim.logits if engine == "mirror" else victim.scores  # what each of them chooses by
+    likes = [ask(x)[:, label] for x, label in zip(images, (0, 3))]
+    wanted = torch.stack(
+        [x[int(like[: 3 if engine == "mirror" else 6].argmax())] for x, like in zip(images, likes)]
+    )
+    got = attack.invert(victim, prior, torch.tensor([0, 3]), ctx).images
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+# dropout
+
+
+def test_rates_of_blocks_hang_on_how_many_are_dropped() -> None:
+    noise = Noise.of_targets(0, torch.arange(4000))
+    rates = dropout.block_rates(noise, 5, step=2)
+    count = (rates > 0).sum(1)
+    assert count.unique().tolist() == [0, 1, 2, 3, 4, 5]
+    for row in range(200):
+        expected = dropout.BLOCK_RATES[int(count[row])]
+        assert rates[row][rates[row] > 0].tolist() == pytest.approx([expected] * int(count[row]))
+    # one to five draws among five blocks and "none": a block is missed by each draw with probability 5/6
+    missed = sum((5 / 6) ** draws for draws in range(1, 6)) / 5
+    assert float((rates > 0).float().mean()) == pytest.approx(1 - missed, abs=0.02)
+    torch.testing.assert_close(dropout.block_rates(noise[slice(7, 9)], 5, step=2), rates[7:9])
+    assert not torch.equal(dropout.block_rates(noise, 5, step=3), rates)
+
+
+def test_whole_channels_are_dropped_and_the_rest_is_scaled_up() -> None:
+    noise = Noise.of_targets(0, torch.arange(50))
+    rate = torch.linspace(0, 0.6, 50)
+    got = dropout._drop(torch.ones(50, 400, 2, 2), rate, noise, "x", 0)
+    assert bool((got == got[:, :, :1, :1]).all())
+    assert float(got[0].min()) == 1
+    torch.testing.assert_close((got == 0).float().mean((1, 2, 3)), rate, atol=0.1, rtol=0)
+    kept = got[-1][got[-1] > 0]
+    torch.testing.assert_close(kept, torch.full_like(kept, 1 / 0.4))
+
+
+def test_dropout_is_gone_when_the_logits_are_there() -> None:
+    net = build(NetSpec(name="small_vgg", width=8, size=16, num_classes=5), torch.Generator().manual_seed(0))
+    freeze(net)
+    victim = WhiteBoxVictim(lambda x: net(x).softmax(1), net)
+    x, noise, before = uniform(6, 3, 16, 16), Noise.of_targets(0, torch.arange(6)), fingerprint(net)
+    plain = victim.logits(x)
+    seen = [victim.seen_through(dropout.with_dropout(net, noise, step=step)).logits(x) for step in (0, 0, 1)]
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.allclose(seen[0], seen[2])
+    assert not torch.allclose(seen[0], plain)
+    torch.testing.assert_close(victim.logits(x), plain)
+    assert fingerprint(net) == before
+    assert victim.queries.forward == 5 * 6
+
+    def broken(_x: Tensor) -> Tensor:
+        raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        dropout.with_dropout(net, noise, step=0)(broken)(x)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
+
+
+def test_dropout_keeps_rows_apart() -> None:
+    together = run("mirror", [1, 3, 1], dropout=True).images
+    torch.testing.assert_close(run("mirror", [1], dropout=True).images, together[:1], atol=1e-5, rtol=0)
+    chunked = run("mirror", [1, 3, 1], Context(seed=5, max_batch=4), dropout=True).images
+    torch.testing.assert_close(chunked, together, atol=1e-5, rtol=0)
+    assert not torch.equal(run("mirror", [1, 3, 1]).images, together)
+
+
+# penalties
+
+
+def test_penalties_that_are_off_are_nothing_at_all() -> None:
+    space: Any = StylePrior(**PRIOR).load(adapted("mirror"), SHAPE, Context())
+    assert penalties.Penalty(critic=3.0).of(space, Context()) is None
+
+
+def test_distances_are_those_of_each_row() -> None:
+    space: Any = StylePrior(**PRIOR).load(adapted("mirror"), SHAPE, Context())
+    space.g.w_avg.copy_(torch.ones(5))
+    w = torch.stack([torch.ones(5), torch.tensor([4.0, 5.0, 1.0, 1.0, 1.0])])
+    by_start = penalties.Penalty(start=2.0).of(space, Context())
+    torch.testing.assert_close(by_start(w, w), torch.zeros(2))
+    torch.testing.assert_close(by_start(w, torch.ones(2, 5)), torch.tensor([0.0, 10.0]))
+    by_mean = penalties.Penalty(mean=0.5, start=1.0).of(space, Context())
+    torch.testing.assert_close(by_mean(w, w), torch.tensor([0.0, 2.5]))
+
+
+def test_the_energy_of_a_draw_is_its_dimension_on_average() -> None:
+    prior = StylePrior(**{**PRIOR, "mapping_layers": 1})
+    space: Any = prior.load(prior.fit(public(), Context()), SHAPE, Context())
+    energy = penalties.Penalty(energy=1.0).of(space, Context())
+    w = space.start(Noise.of_targets(77, torch.arange(3000)))
+    assert float(energy(w, w).mean()) == pytest.approx(5, rel=0.1)
+    center = from_p(to_p(w).mean(0, keepdim=True))
+    assert float(energy(center, center)) < 0.05
+
+
+def test_a_strong_pull_leaves_the_search_where_it_began() -> None:
+    options: dict[str, Any] = {"flip": False, "select": "confidence", "candidates": 1}
+    start = run("mirror", [0, 1, 2], **{**options, "search": {"steps": 0}}).images
+    held = run("mirror", [0, 1, 2], penalty={"start": 1e6}, **options).images
+    free = run("mirror", [0, 1, 2], **options).images
+    assert float((held - start).abs().max()) < 1e-5 < float((free - start).abs().max())
+
+
+def test_each_penalty_changes_the_search_and_energy_takes_the_place_of_the_box() -> None:
+    options: dict[str, Any] = {"flip": False, "select": "confidence"}
+    plain = run("mirror", [0, 1], **options).images
+    for name in ("critic", "mean", "energy"):
+        assert not torch.equal(run("mirror", [0, 1], penalty={name: 5.0}, **options).images, plain)
+    prior = adapted("mirror")
+    space: Any = StylePrior(**PRIOR).load(prior, SHAPE, Context())
+    still = run("mirror", [0, 1], penalty={"energy": 1e-4}, **{**options, "search": {"steps": 0}}).images
+    with torch.no_grad():
+        outside = space.decode(prior["starts"][:2].flatten(0, 1))
+    assert all(float((outside - image).abs().amax((1, 2, 3)).min()) < 1e-5 for image in still)
 
 
 # the white-box engine
@@ -364,11 +541,16 @@ def test_both_engines_share_one_prior(engine: Engine) -> None:
         ("mirror", {"candidates": 8}, "got 8, 7, 20"),
         ("mirror", {"candidates": 0}, "got 0, 7, 20"),
         ("mirror", {"keep": 21}, "got 3, 21, 20"),
+        ("mirror", {"identity_weight": 0.0}, "identity_weight must be > 0, got 0.0"),
+        ("mirror", {"psi": 1.5}, "psi must lie in .0, 1., got 1.5"),
+        ("mirror", {"psi_layers": -1}, "psi_layers must be >= 0, got -1"),
         ("mirror_bb", {"population": 1}, "got 1 and 20"),
+        ("mirror_bb", {"step_size": 0.0}, "step_size must be > 0, got 0.0"),
+        ("mirror_bb", {"psi": -0.1}, "psi must lie in .0, 1., got -0.1"),
         ("mirror_bb", {"population": 21}, "got 21 and 20"),
         ("mirror_bb", {"generations": -1}, "generations must be >= 0, got -1"),
     ],
 )
-def test_impossible_options_are_refused(engine: Engine, options: dict[str, int], message: str) -> None:
+def test_impossible_options_are_refused(engine: Engine, options: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=f"{engine}: .*{message}"):
         attack_of(engine, **options)

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mibench.data.split import quantize
+from mibench.errors import PluginError, QueryBudgetError
 from mibench.gan import StylePrior
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.registry import get_attack
 from mibench.victim import ScoreVictim
 
+mirror_bb: Any = importlib.import_module(get_attack("mirror_bb").__module__)
+evolution: Any = importlib.import_module("mibench.attacks._evolution")
+
 DIM = 6
+ENGINES = pytest.mark.parametrize("engine", ["genetic", "cma_es"])
 Evolve = Callable[..., tuple[Any, ScoreVictim, list[Tensor]]]
 
 
 def attack_of(**options: Any) -> Any:
     """The attack with these fields; Any, because its own methods are called."""
     return get_attack("mirror_bb").from_params(
-        {"population": 6, "presamples": 20, "mutation_rate": 0.5, **options}
+        {"population": 6, "presamples": 20, "mutation_rate": 0.5, "psi": 1.0, **options}
     )
 
 
@@ -57,6 +66,16 @@ def evolve(cube_prior: StylePrior) -> Evolve:
         return got, victim, seen
 
     return run
+
+
+def trial_of(space: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A trial of one row for label 0 against a victim of cube images."""
+    victim, _ = scores_of(function)
+    label = torch.tensor([0])
+    noise = Noise.of_targets(0, label)
+    return evolution.Trial(
+        victim, space, label, noise, Context(), fitness=evolution.own_score, stop=float("inf")
+    )
 
 
 def hill(x: Tensor) -> Tensor:
@@ -129,7 +148,7 @@ def test_a_mutation_moves_a_tenth_of_the_deviation_at_most(evolve: Evolve) -> No
     crossover=st.sampled_from(["fixed", "paper"]),
 )
 def test_the_share_of_a_parent_lies_between_none_and_all(first: float, second: float, crossover: str) -> None:
-    share = attack_of(crossover=crossover)._share
+    share = attack_of(crossover=crossover).share
     one, other = torch.tensor([first]), torch.tensor([second])
     assert 0 <= float(share(one, other)) <= 1
     assert float(share(one, other) + share(other, one)) == pytest.approx(1, abs=1e-5)
@@ -140,29 +159,140 @@ def test_the_share_of_a_parent_lies_between_none_and_all(first: float, second: f
 
 def test_the_published_share_favors_the_less_fit_parent() -> None:
     p = torch.tensor([-0.1]).exp(), torch.tensor([-5.0]).exp()
-    assert float(attack_of(crossover="paper")._share(*p)) == pytest.approx(0.1 / 5.1, abs=1e-5)
-    assert float(attack_of()._share(*p)) == pytest.approx(float(p[0] / (p[0] + p[1])), abs=1e-6)
+    assert float(attack_of(crossover="paper").share(*p)) == pytest.approx(0.1 / 5.1, abs=1e-5)
+    assert float(attack_of().share(*p)) == pytest.approx(float(p[0] / (p[0] + p[1])), abs=1e-6)
     for crossover in ("paper", "fixed"):
         for p_both in (0.0, 1.0):
             both = torch.tensor([p_both])
-            assert float(attack_of(crossover=crossover)._share(both, both)) == 0.5
+            assert float(attack_of(crossover=crossover).share(both, both)) == 0.5
 
 
 def test_parents_are_drawn_by_their_scores(cube_prior: StylePrior) -> None:
     start = torch.eye(4, DIM)
     chances = torch.tensor([0.6, 0.3, 0.05, 0.05])
-
-    def scores(x: Tensor) -> Tensor:
-        return (x[:, :4] @ chances) * 0.5
-
-    attack = attack_of(mutation_rate=0.0)
     space = cube_prior.load({}, (DIM, 1, 1), Context())
+    trial = trial_of(space, lambda x: (x[:, :4] @ chances) * 0.5)
+    people = mirror_bb._Genetic(attack_of(mutation_rate=0.0), space, trial, start[None])
     counts = torch.zeros(4)
     for generation in range(300):
-        children = attack._children(
-            start, scores(start), space, Noise.of_targets(0, torch.tensor([0])), generation
-        )
+        children = people.children(trial.all_rows, 1 + generation)[0]
         alike = (children[:, None] - start[None]).abs().amax(2) < 1e-6
         counts += alike.sum(0)
     # a child equals a parent surely where both parents are that one, or by crossover
     assert bool(counts[0] > counts[1] > counts[2:].max())
+
+
+# allowance, effort and the other engine
+
+
+def slopes(labels: int = 3) -> tuple[ScoreVictim, Tensor]:
+    """A victim of cube images whose labels have hills at different places, and these places."""
+    places = uniform(labels, DIM, seed=11)
+
+    def released(x: Tensor) -> Tensor:
+        return (-8 * (x.flatten(1)[:, None] - places).square().sum(2)).softmax(1)
+
+    return ScoreVictim(released, shape=(DIM, 1, 1), num_classes=labels), places
+
+
+def evolved(
+    cube_prior: StylePrior,
+    targets: list[int],
+    *,
+    ctx: Context | None = None,
+    victim: Any = None,
+    **options: Any,
+) -> Any:
+    """Reconstructions of labels of `slopes` from one start population for each label."""
+    options = {"generations": 8, "stop_confidence": 1.1, **options}
+    attack = dataclasses.replace(attack_of(**options), prior=cube_prior)
+    starts = {"starts": uniform(3, 6, DIM, seed=12)}
+    return attack.invert(victim or slopes()[0], starts, torch.tensor(targets), ctx or Context(seed=3))
+
+
+@ENGINES
+def test_generations_are_planned_with_the_allowance(engine: str, cube_prior: StylePrior) -> None:
+    first, each = (6, 5) if engine == "genetic" else (1, 6)
+    for allowance in (first, first + each, first + 3 * each + 2):
+        victim, _ = slopes()
+        victim.allowance, victim.max_queries = allowance, 3 * allowance
+        got = evolved(cube_prior, [0, 1, 2], victim=victim, engine=engine)
+        paid = (allowance - first) // each
+        assert victim.queries.forward == 3 * (first + paid * each)
+        assert int(got.effort.queries[-1]) == first + paid * each
+
+
+def test_an_allowance_below_the_start_is_refused(cube_prior: StylePrior) -> None:
+    victim, _ = slopes()
+    victim.allowance = 5
+    with pytest.raises(QueryBudgetError, match="budget of 5 queries"):
+        evolved(cube_prior, [0], victim=victim)
+
+
+@ENGINES
+def test_the_effort_curve_ends_at_the_result_and_costs_nothing(engine: str, cube_prior: StylePrior) -> None:
+    victim, _ = slopes()
+    got = evolved(cube_prior, [0, 1, 2, 1], victim=victim, engine=engine)
+    effort = got.effort
+    assert victim.queries.forward == 4 * int(effort.queries[-1])
+    assert torch.equal(effort.images[-1], quantize(got.images))
+    torch.testing.assert_close(effort.loss[-1], -got.confidence.log())
+    assert bool((effort.loss.diff(dim=0) <= 0).all())
+    assert bool((effort.loss[-1] < effort.loss[0]).all())
+    assert effort.queries.tolist() == sorted(set(effort.queries.tolist()))
+
+
+@ENGINES
+def test_rows_of_either_engine_do_not_meet(engine: str, cube_prior: StylePrior) -> None:
+    together = evolved(cube_prior, [1, 2, 1], engine=engine)
+    alone = evolved(cube_prior, [1], engine=engine)
+    torch.testing.assert_close(alone.images, together.images[:1], atol=1e-5, rtol=0)
+    chunked = evolved(cube_prior, [1, 2, 1], engine=engine, ctx=Context(seed=3, max_batch=1))
+    torch.testing.assert_close(chunked.images, together.images, atol=1e-5, rtol=0)
+    assert not torch.equal(together.images[0], together.images[2])
+
+
+def test_a_row_that_is_done_asks_no_more_while_the_others_go_on(cube_prior: StylePrior) -> None:
+    victim, places = slopes()
+    starts = uniform(3, 6, DIM, seed=12)
+    starts[1, 0] = places[1]
+    starts[0] = places[2] + 0.02 * starts[0]  # far from the hill of label 0
+    sure = float(victim.scores(places[1:2, :, None, None])[0, 1])
+    attack = dataclasses.replace(attack_of(generations=5, stop_confidence=sure - 1e-4), prior=cube_prior)
+    victim.queries.forward = 0
+    got = attack.invert(victim, {"starts": starts}, torch.tensor([1, 0]), Context(seed=3))
+    assert victim.queries.forward == 2 * 6 + 5 * 5
+    assert got.confidence[0] >= sure - 1e-4 > got.confidence[1]
+
+
+def test_cma_es_climbs_inside_the_box_without_numpys_global_state(cube_prior: StylePrior) -> None:
+    state = np.random.get_state()[1].copy()  # type: ignore[index]  # the legacy state is a tuple
+    victim, places = slopes()
+    got = evolved(
+        cube_prior, [0, 1, 2], victim=victim, engine="cma_es", generations=80, population=12, presamples=20
+    )
+    best = victim.scores(places[:, :, None, None]).diagonal()
+    assert bool((got.confidence >= 0.98 * best).all())
+    assert 0 <= float(got.images.min()) <= float(got.images.max()) <= 1
+    assert np.array_equal(np.random.get_state()[1], state)  # type: ignore[index]
+    again = evolved(cube_prior, [0, 1, 2], engine="cma_es", generations=5)
+    assert torch.equal(evolved(cube_prior, [0, 1, 2], engine="cma_es", generations=5).images, again.images)
+
+
+def test_cma_es_is_never_worse_than_the_best_presample(cube_prior: StylePrior) -> None:
+    victim, _ = slopes()
+    starts = uniform(3, 6, DIM, seed=12)
+    for label in range(3):
+        first = float(victim.scores(starts[label, :1, :, None, None])[0, label])
+        assert float(evolved(cube_prior, [label], engine="cma_es", generations=1).confidence) >= first - 1e-6
+
+
+def test_a_missing_package_is_named_before_the_victim_is_asked(
+    cube_prior: StylePrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cma", None)
+    victim, _ = slopes()
+    attack = dataclasses.replace(attack_of(engine="cma_es"), prior=cube_prior)
+    with pytest.raises(PluginError, match=r"needs the package 'cma'.*mibench\[cma\]"):
+        attack.adapt_prior({}, victim, torch.rand(1, DIM, 1, 1), Context())
+    assert victim.queries.forward == 0
