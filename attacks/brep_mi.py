@@ -207,7 +207,7 @@ class _Walks:
             drawn = self.space.project(self.space.start(noise)).unflatten(0, (len(rows), -1))
             hit = self.have_label(rows, drawn)
             first = torch.where(hit.any(1), hit.int().argmax(1), attack.start_batch - 1)
-            self.latents[rows] = drawn[torch.arange(len(rows)), first]
+            self.latents[rows] = drawn[torch.arange(len(rows), device=rows.device), first]
             self.is_found[rows] = hit.any(1)
             self._hold_starts(rows)
             self.ctx.report(one, rounds, found=float(self.is_found.float().mean()))
