@@ -9,24 +9,27 @@ Source: Chen et al., ICCV 2021 (arXiv:2010.04092), and the authors' code.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mibench.attack import Attack, Reconstructions
-from mibench.gan import WganPrior, pack, unpack
-from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
-from mibench.nets.dcgan import DcganGenerator
+from mibench.gan import WganPrior, ZSpace, move_average, pack, reestimate_batch_norm, unpack
+from mibench.inversion import Problem, invert_latents
+from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.nets.inversion_gan import InversionDiscriminator
 from mibench.nets.seeding import seeded
 from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior, Shape
 from mibench.training import check_finite
-from mibench.victim import WhiteBoxVictim, freeze
+from mibench.victim import WhiteBoxVictim
+
+from ._distributions import Gaussian, Recovery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,22 +42,31 @@ class Dmi(Attack[WhiteBoxVictim]):
         adapt_steps: generator steps of the inversion-specific GAN; the authors' 120 epochs of 30,000
             images are 11,000.
         n_critic: discriminator steps for each generator step; the authors take 5.
+        critic_lead: discriminator steps before the generator's first one; the authors take none. A generator
+            that comes trained is spoiled by a discriminator that knows nothing yet.
         adapt_lr: Adam's rate for both nets; the authors take 2e-4.
         batch: images in each of the three streams; the authors take 64.
+        ema: decay of the moving average of the generator's weights, in [0, 1); 0 keeps the last weights,
+            as the authors do.
         critic_width: channels of the discriminator's first map; the authors take 64.
         minibatch: minibatch discrimination; in the recovery each image is judged alone.
         entropy_weight: weight of the batch-summed entropy of the fakes; the authors take 1e-4.
-        search: the recovery over (mu, log sigma^2); the authors take 2,400 Adam steps at 0.02.
-        identity_weight: weight of the identity loss against the realism loss; the authors take 100.
+        recovery: "distribution" learns one for each label; "point" searches single latents as GMI does, each
+            moved into the prior's box after each step, which the authors compare with.
+        search: the recovery over (mu, log sigma^2), or over points; the authors take 2,400 Adam steps at
+            0.02, and for points GMI's Nesterov steps.
+        identity_weight: weight of the identity loss against the realism loss, >= 0; the authors take 100.
         loss: identity loss; the authors take cross-entropy.
         log_var: start of log sigma^2; the authors' code starts at 1, a re-run of others at 0.
-        samples: draws for each label in each step; the authors take 1.
-        best_of: latents drawn for each reconstruction, of which the victim's favorite is kept; the authors
-            take 1, which is no choice at all.
+        samples: draws for each label in each step; the authors take 1. Points have none.
+        clamp: draws are moved into the prior's box before they are decoded, as LOMMA's code does; the
+            authors' own clamp has no effect.
+        best_of: latents drawn, or points searched, for each reconstruction, of which the largest target
+            logit is kept; the authors take 1 draw, which is no choice at all, or 5 points.
     """
 
     name = "dmi"
-    version = 1
+    version = 2
     aliases = ("ked_mi",)
     access = WhiteBoxVictim
     card = Card(
@@ -82,22 +94,33 @@ class Dmi(Attack[WhiteBoxVictim]):
     prior: WganPrior = field(default_factory=lambda: WganPrior(steps=0))
     adapt_steps: int = 11_000
     n_critic: int = 5
+    critic_lead: int = 0
     adapt_lr: float = 2e-4
     batch: int = 64
+    ema: float = 0.0
     critic_width: int = 64
     minibatch: bool = True
     entropy_weight: float = 1e-4
+    recovery: Literal["distribution", "point"] = "distribution"
     search: Search = field(default_factory=lambda: Search(steps=2_400, lr=0.02, keep="last"))
     identity_weight: float = 100.0
     loss: IdentityLoss = "ce"
     log_var: float = 1.0
     samples: int = 1
+    clamp: bool = False
     best_of: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("adapt_steps", "n_critic", "batch", "samples", "best_of"):
+        for name in ("adapt_steps", "n_critic", "batch", "critic_width", "samples", "best_of"):
             if getattr(self, name) < 1:
                 raise ValueError(f"dmi: {name} must be >= 1, got {getattr(self, name)}.")
+        for name in ("critic_lead", "entropy_weight", "identity_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"dmi: {name} must be >= 0, got {getattr(self, name)}.")
+        if not self.adapt_lr > 0:
+            raise ValueError(f"dmi: adapt_lr must be > 0, got {self.adapt_lr}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"dmi: ema must lie in [0, 1), got {self.ema}.")
 
     def prior_spec(self) -> WganPrior:
         """The generator before it meets the victim."""
@@ -110,31 +133,32 @@ class Dmi(Attack[WhiteBoxVictim]):
         g.to(ctx.device).train().requires_grad_(True)
         d = self._discriminator(victim.shape, victim.num_classes, ctx.generator("discriminator"))
         d.to(ctx.device)
-        soft = soft_labels(victim, public, ctx)
+        soft, images = soft_labels(victim, public, ctx), public.to(ctx.device)
         rng = ctx.generator("adaptation")
         labeled, real, match = (_rows(len(public), self.batch, rng) for _ in range(3))
-        images = public.to(ctx.device)
         opt_g = torch.optim.Adam(g.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
         opt_d = torch.optim.Adam(d.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
-        watch = Stopwatch()
-        total = self.adapt_steps * self.n_critic
+        average, watch = copy.deepcopy(g), Stopwatch()
+        total = self.critic_lead + self.adapt_steps * self.n_critic
         for step in range(total):
             z = torch.randn(self.batch, self.prior.latent_dim, generator=rng).to(ctx.device)
             with torch.no_grad():
                 fake = g(z)
             rows = next(labeled).to(ctx.device)
             loss_d = discriminator_loss(d, images[rows], soft[rows], images[next(real).to(ctx.device)], fake)
-            opt_d.zero_grad(set_to_none=True)
-            loss_d.backward()
-            opt_d.step()
-            if (step + 1) % self.n_critic == 0:
-                loss_g = generator_loss(d, g(z), images[next(match).to(ctx.device)], self.entropy_weight)
-                opt_g.zero_grad(set_to_none=True)
-                loss_g.backward()
-                opt_g.step()
+            _descend(opt_d, loss_d)
+            turns, rest = divmod(step + 1 - self.critic_lead, self.n_critic)
+            if turns > 0 and rest == 0:
+                _descend(
+                    opt_g, generator_loss(d, g(z), images[next(match).to(ctx.device)], self.entropy_weight)
+                )
+                move_average(average, g, min(self.ema, turns / (turns + 9)))
             if watch.is_due() or step == total - 1:
                 check_finite(float(loss_d.detach()), step, "inversion-specific GAN")
                 ctx.report(step + 1, total, critic=float(loss_d.detach()))
+        if self.ema > 0:
+            g = average
+            reestimate_batch_norm(g, self.prior.latent_dim, rng, ctx.device)
         return pack(g=g, d=d)
 
     def _discriminator(
@@ -151,69 +175,49 @@ class Dmi(Attack[WhiteBoxVictim]):
             )
 
     def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
-        """See Attack.invert. Repeats of a label are draws from that label's one distribution."""
+        """See Attack.invert. Repeats of a label are draws from that label's one distribution, or points."""
+        space = self._space(victim, prior, ctx)
+
+        def loss(images: Tensor, labels: Tensor) -> Tensor:
+            identity = identity_loss(victim.logits(images), labels, self.loss)
+            return space.realism(images) + self.identity_weight * identity
+
+        def point_loss(images: Tensor, problem: Problem, _step: int) -> Tensor:
+            return loss(images, problem.labels)
+
+        if self.recovery == "point":
+            return invert_latents(
+                victim, space, targets, ctx, search=self.search, loss=point_loss, restarts=self.best_of
+            )
+        recovery = Recovery(
+            victim=victim,
+            family=Gaussian(space.dim, log_var=self.log_var),
+            decode=(lambda z: space.decode(space.project(z))) if self.clamp else space.decode,
+            loss=lambda images, labels, _divergence: loss(images, labels),
+            search=self.search,
+            samples=self.samples,
+            best_of=self.best_of,
+        )
+        return recovery.invert(targets, ctx)
+
+    def _space(self, victim: WhiteBoxVictim, prior: Prior, ctx: Context) -> InversionSpace:
+        """The adapted generator and its discriminator, frozen, on ctx.device."""
         g, _ = self.prior.nets(victim.shape, torch.Generator())
         d = self._discriminator(victim.shape, victim.num_classes, torch.Generator())
         unpack(prior, g=g, d=d)
-        freeze(g.to(ctx.device))
-        freeze(d.to(ctx.device))
-        labels = targets.unique()
-        chunks = labels.split(max(1, ctx.max_batch // self.samples))
-        learned = torch.cat([self._recover(victim, g, d, part, ctx) for part in chunks])
-        images, confidence = self._draw(victim, g, learned[torch.searchsorted(labels, targets)], targets, ctx)
-        return Reconstructions.collect(images, targets, confidence)
-
-    def _recover(
-        self,
-        victim: WhiteBoxVictim,
-        g: DcganGenerator,
-        d: InversionDiscriminator,
-        labels: Tensor,
-        ctx: Context,
-    ) -> Tensor:
-        """The learned (mu, log sigma^2) of labels (L,): (L, 2 * latent_dim)."""
-        noise = ctx.noise(labels).repeat(self.samples)
-        wanted = labels.repeat_interleave(self.samples).to(ctx.device)
-        step = iter(range(self.search.steps + 1))
-
-        def objective(params: Tensor) -> tuple[Tensor, Tensor]:
-            eps = noise.normal("draw", self.prior.latent_dim, step=next(step)).to(params.device)
-            x = g(reparametrize(params.repeat_interleave(self.samples, 0), eps))
-            loss = realism_loss(judge_alone(d, x))
-            loss = loss + self.identity_weight * identity_loss(victim.logits(x), wanted, self.loss)
-            each = loss.view(len(labels), self.samples).mean(1)
-            return each, each.detach()
-
-        mu = torch.zeros(len(labels), self.prior.latent_dim)
-        start = torch.cat([mu, torch.full_like(mu, self.log_var)], 1).to(ctx.device)
-        learned, _ = search_latents(start, objective, self.search, ctx)
-        return learned.cpu()
-
-    def _draw(
-        self, victim: WhiteBoxVictim, g: DcganGenerator, learned: Tensor, targets: Tensor, ctx: Context
-    ) -> tuple[Tensor, Tensor]:
-        """Images and target scores of latents drawn from learned (B, 2 * latent_dim), for targets (B,)."""
-        noise = ctx.noise(targets).repeat(self.best_of)
-        z = reparametrize(
-            learned.repeat_interleave(self.best_of, 0), noise.normal("keep", self.prior.latent_dim)
+        return InversionSpace(
+            g.to(ctx.device), d.to(ctx.device), dim=self.prior.latent_dim, clamp=self.prior.clamp
         )
-        labels = targets.repeat_interleave(self.best_of)
-        images, scores = [], []
-        with torch.no_grad():
-            for part, wanted in zip(z.split(ctx.max_batch), labels.split(ctx.max_batch)):
-                x = g(part.to(ctx.device))
-                probabilities = victim.logits(x).softmax(1).cpu()
-                images.append(x.cpu())
-                scores.append(probabilities.gather(1, wanted[:, None]).squeeze(1))
-        score = torch.cat(scores)
-        best = score.view(-1, self.best_of).argmax(1) + torch.arange(len(targets)) * self.best_of
-        return torch.cat(images)[best], score[best]
 
 
-def reparametrize(params: Tensor, eps: Tensor) -> Tensor:
-    """Latents mu + sigma * eps (B, D) of params (B, 2 D) = (mu, log sigma^2) and noise eps (B, D)."""
-    mu, log_var = params.chunk(2, dim=1)
-    return mu + torch.exp(0.5 * log_var) * eps
+class InversionSpace(ZSpace):
+    """The latents z of an inversion-specific GAN; its discriminator judges each image alone."""
+
+    d: InversionDiscriminator
+
+    def realism(self, images: Tensor) -> Tensor:
+        """-log D(x) of images (B,)."""
+        return realism_loss(judge_alone(self.d, images))
 
 
 def realism_loss(d: Tensor) -> Tensor:
@@ -277,3 +281,10 @@ def _rows(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Endless row numbers of shuffled batches; each stream keeps its own order."""
     while True:
         yield from torch.randperm(count, generator=rng).split(batch)
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of the optimizer on a scalar loss."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

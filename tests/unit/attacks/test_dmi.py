@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mibench.attack import Reconstructions
+from mibench.data.split import quantize
 from mibench.errors import AccessError, QueryBudgetError
+from mibench.latent import Search
 from mibench.nets import InversionDiscriminator, NetSpec, build, seeded
 from mibench.plugin import Context
 from mibench.prior import Prior
@@ -21,6 +23,7 @@ from mibench.registry import get_attack
 from mibench.victim import ScoreVictim, WhiteBoxVictim, fingerprint, freeze
 
 dmi: Any = importlib.import_module(get_attack("dmi").__module__)
+distributions: Any = importlib.import_module("mibench.attacks._distributions")
 
 SHAPE = (3, 16, 16)
 TINY: dict[str, Any] = {
@@ -46,13 +49,15 @@ def public(count: int = 10) -> Tensor:
     return torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
-def victim_of(*, seed: int = 0, classes: int = 4, max_queries: int | None = None) -> WhiteBoxVictim:
+def victim_of(
+    *, seed: int = 0, classes: int = 4, max_queries: int | None = None, allowance: int | None = None
+) -> WhiteBoxVictim:
     """A small VGG, because its batch norm drifts where a victim is left in training mode."""
     spec = NetSpec(name="small_vgg", width=2, size=16, num_classes=classes)
     net = build(spec, torch.Generator().manual_seed(seed))
     net.train()(public())
     freeze(net)
-    return WhiteBoxVictim(lambda x: net(x).softmax(1), net, max_queries=max_queries)
+    return WhiteBoxVictim(lambda x: net(x).softmax(1), net, max_queries=max_queries, allowance=allowance)
 
 
 def adapted(attack: Any, victim: WhiteBoxVictim, ctx: Context) -> Prior:
@@ -144,42 +149,31 @@ def test_an_image_is_judged_alone_as_in_a_batch_of_one(minibatch: bool) -> None:
     assert torch.allclose(d(x), alone, atol=1e-3) is not minibatch
 
 
-def test_reparametrized_draws_have_the_mean_and_the_deviation_of_the_parameters() -> None:
+def test_a_gaussian_draws_with_the_mean_and_the_deviation_of_its_parameters() -> None:
+    family = distributions.Gaussian(2, log_var=-1.5)
+    assert family.start(3).tolist() == [[0.0, 0.0, -1.5, -1.5]] * 3
     params = torch.tensor([[1.0, -2.0, 0.0, math.log(4.0)]])
-    assert torch.equal(dmi.reparametrize(params, torch.zeros(1, 2)), params[:, :2])
-    got = dmi.reparametrize(params, torch.tensor([[1.0, 1.0]]))
-    torch.testing.assert_close(got, torch.tensor([[2.0, 0.0]]))
-    drawn = dmi.reparametrize(params.expand(20_000, 4), draw(20_000, 2))
-    torch.testing.assert_close(drawn.mean(0), torch.tensor([1.0, -2.0]), atol=0.05, rtol=0)
-    torch.testing.assert_close(drawn.std(0), torch.tensor([1.0, 2.0]), atol=0.05, rtol=0)
+    assert torch.equal(family.draw(params, torch.zeros(1, 1, 2))[0], params[None, :, :2])
+    got, _ = family.draw(params, torch.ones(1, 1, 2))
+    torch.testing.assert_close(got, torch.tensor([[[2.0, 0.0]]]))
+    drawn, _ = family.draw(params, draw(1, 20_000, 2))
+    torch.testing.assert_close(drawn[0].mean(0), torch.tensor([1.0, -2.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(drawn[0].std(0), torch.tensor([1.0, 2.0]), atol=0.05, rtol=0)
 
 
-class ZeroCritic(nn.Module):
-    """Every image is as real as any other."""
-
-    head = nn.Linear(1, 2)
-
-    def features(self, x: Tensor) -> Tensor:
-        return torch.zeros(len(x), 1)
-
-
-def test_the_distribution_closes_on_the_point_that_the_victim_asks_for() -> None:
-    # identity generator and minus the squared distance as the logit: E = |mu - a|^2 + sum sigma^2
+def test_the_distribution_closes_on_the_point_that_the_loss_asks_for() -> None:
+    # identity generator and the squared distance: E = |mu - a|^2 + sum sigma^2
     point = torch.tensor([0.5, -1.0, 2.0])
-
-    class Asks:
-        def logits(self, x: Tensor) -> Tensor:
-            return torch.stack([-(x - point).square().sum(1), torch.zeros(len(x))], 1)
-
-    attack = attack_of(
-        prior={"latent_dim": 3, "steps": 0},
-        search={"steps": 800, "lr": 0.05, "keep": "last"},
-        loss="logit",
-        log_var=0.0,
+    recovery = distributions.Recovery(
+        victim=victim_of(),
+        family=distributions.Gaussian(3, log_var=0.0),
+        decode=nn.Identity(),
+        loss=lambda x, _labels, _divergence: (x - point).square().sum(1),
+        search=Search(lr=0.05, keep="last"),
         samples=8,
+        best_of=1,
     )
-    learned = attack._recover(Asks(), nn.Identity(), ZeroCritic(), torch.tensor([0]), Context(seed=2))
-    mu, log_var = learned.chunk(2, dim=1)
+    mu, log_var = recovery.learn(torch.tensor([0]), 800, Context(seed=2)).chunk(2, dim=1)
     torch.testing.assert_close(mu[0], point, atol=0.05, rtol=0)
     assert bool((torch.exp(0.5 * log_var) < 0.1).all())
 
@@ -229,7 +223,12 @@ def test_scores_are_not_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"minibatch": False, "samples": 2, "best_of": 2, "loss": "max_margin"}]
+    "options",
+    [
+        {},
+        {"minibatch": False, "samples": 2, "best_of": 2, "loss": "max_margin", "clamp": True},
+        {"recovery": "point", "best_of": 2, "search": {"steps": 6, "lr": 0.05}},
+    ],
 )
 def test_labels_do_not_meet_and_chunks_change_nothing(options: dict[str, Any]) -> None:
     together = run([1, 3, 1], **options).images
@@ -271,6 +270,117 @@ def test_repeats_of_a_label_are_kept_and_differ() -> None:
     torch.testing.assert_close(got.confidence, seen, atol=1e-5, rtol=0)
 
 
+def test_the_curve_counts_shared_queries_and_ends_at_what_is_returned() -> None:
+    victim, attack = victim_of(), attack_of(samples=3, best_of=2)
+    prior = adapted(attack, victim, Context(seed=1))
+    asked = victim.queries.forward
+    got = attack.invert(victim, prior, torch.tensor([2, 0, 2, 2]), Context(seed=5))
+    assert got.effort is not None
+    # two labels, three draws a step, four reconstructions: 3/2 of a query for each and step, rounded up
+    assert got.effort.queries.tolist() == [2, 3, 5, 6, 8, 9, 13]
+    assert victim.queries.forward - asked == 2 * 3 * 7 + 4 * 2
+    assert torch.equal(got.effort.images[-1], quantize(got.images))
+    assert got.effort.loss.shape == (7, 4)
+    assert torch.equal(got.effort.loss[:, 0], got.effort.loss[:, 2])
+    assert not torch.equal(got.effort.images[0], got.effort.images[-1])
+
+
+def test_the_curve_does_not_depend_on_chunks() -> None:
+    whole, parts = (run([2, 0, 2], ctx=Context(seed=5, max_batch=size), best_of=5).effort for size in (64, 1))
+    assert whole is not None
+    assert parts is not None
+    assert torch.equal(whole.queries, parts.queries)
+    torch.testing.assert_close(whole.loss, parts.loss, atol=1e-3, rtol=1e-5)
+    assert int((whole.images.int() - parts.images.int()).abs().max()) <= 1
+    assert whole.single is not None
+    assert not torch.equal(whole.single, whole.images[-1])
+
+
+def test_the_repeats_of_a_label_pay_for_its_steps_together() -> None:
+    attack, targets = attack_of(best_of=2), torch.tensor([1, 3, 1, 1])
+    prior = adapted(attack, victim_of(), Context(seed=1))
+    victim = victim_of(allowance=5, max_queries=20)
+    got = attack.invert(victim, prior, targets, Context(seed=5))
+    # label 1 has 15 queries: 6 for its draws, 1 for the start, so all 6 steps; label 3 has 5: 2 + 1 + 2
+    assert victim.queries.forward == (6 + 1 + 6) + (2 + 1 + 2)
+    alone = attack.invert(victim_of(allowance=5), prior, torch.tensor([3]), Context(seed=5))
+    torch.testing.assert_close(alone.images[0], got.images[1], atol=1e-5, rtol=0)
+    free = attack.invert(victim_of(), prior, targets, Context(seed=5)).images
+    torch.testing.assert_close(free[[0, 2, 3]], got.images[[0, 2, 3]], atol=1e-5, rtol=0)
+    assert not torch.allclose(free[1], got.images[1], atol=1e-5)
+    assert got.effort is not None
+    assert got.effort.queries[-1] == 5
+
+
+def test_an_allowance_below_the_first_step_and_the_draws_is_refused() -> None:
+    attack, prior = attack_of(best_of=2), adapted(attack_of(), victim_of(), Context(seed=1))
+    least = attack.invert(victim_of(allowance=3), prior, torch.tensor([1]), Context(seed=5))
+    assert least.images.isfinite().all()
+    with pytest.raises(QueryBudgetError, match=r"a budget of 2 queries for each .* 3 are needed"):
+        attack.invert(victim_of(allowance=2), prior, torch.tensor([1]), Context(seed=5))
+
+
+def test_a_clamped_draw_is_that_of_the_latent_in_the_box() -> None:
+    options: dict[str, Any] = {"search": {"steps": 0, "keep": "last"}, "log_var": 4.0}
+    prior = adapted(attack_of(), victim_of(), Context(seed=1))
+    free, boxed = (
+        attack_of(clamp=clamp, **options).invert(victim_of(), prior, torch.tensor([1, 2]), Context(seed=5))
+        for clamp in (False, True)
+    )
+    space = attack_of()._space(victim_of(), prior, Context())
+    noise = Context(seed=5).noise(torch.tensor([1, 2])).repeat(1).normal("keep", 5)
+    latents = math.exp(2.0) * noise
+    assert float(latents.abs().max()) > 1
+    torch.testing.assert_close(free.images, space.decode(latents), atol=1e-5, rtol=0)
+    torch.testing.assert_close(boxed.images, space.decode(latents.clamp(-1, 1)), atol=1e-5, rtol=0)
+    assert not torch.allclose(free.images, boxed.images, atol=1e-3)
+
+
+def test_points_are_searched_from_starts_of_their_own_inside_the_box() -> None:
+    attack = attack_of(recovery="point", best_of=3, search={"steps": 0})
+    victim = victim_of()
+    prior = adapted(attack, victim, Context(seed=1))
+    asked = victim.queries.forward
+    got = attack.invert(victim, prior, torch.tensor([1, 1]), Context(seed=5))
+    assert victim.queries.forward - asked == 2 * 3 * 2
+    space = attack._space(victim, prior, Context())
+    starts = space.start(Context(seed=5).noise(torch.tensor([1, 1])).repeat(3)).clamp(-1, 1)
+    candidates = space.decode(starts)
+    best = victim.logits(candidates)[:, 1].view(2, 3).argmax(1) + torch.tensor([0, 3])
+    torch.testing.assert_close(got.images, candidates[best], atol=1e-5, rtol=0)
+
+
+def test_the_generator_waits_until_the_discriminator_has_led() -> None:
+    untouched, ctx = attack_of().learn_prior(public(), Context(seed=1)), Context(seed=1)
+    led = attack_of(critic_lead=7, adapt_steps=1, adapt_lr=1e-3)
+    slow, fast = (
+        attack.adapt_prior(untouched, victim_of(), public(), ctx)
+        for attack in (led, attack_of(adapt_steps=8, adapt_lr=1e-3))
+    )
+    weights = [name for name in untouched if name.startswith("g.") and name.endswith("weight")]
+    moved = [
+        max(float((prior[name] - untouched[name]).abs().max()) for name in weights) for prior in (slow, fast)
+    ]
+    # a first step of Adam moves each weight by its rate; half precision blurs it
+    assert moved[0] == pytest.approx(1e-3, rel=0.6)
+    assert moved[1] > 3 * moved[0]
+
+
+def test_the_average_of_the_weights_moves_less_and_is_off_by_default() -> None:
+    ctx, untouched = Context(seed=1), attack_of().learn_prior(public(), Context(seed=1))
+    assert get_attack("dmi").from_params({}).params()["ema"] == 0
+    last, average = (
+        attack_of(adapt_steps=12, adapt_lr=1e-3, ema=ema).adapt_prior(untouched, victim_of(), public(), ctx)
+        for ema in (0.0, 0.999)
+    )
+    weights = [name for name in untouched if name.startswith("g.") and name.endswith("weight")]
+    way = [
+        sum(float((prior[name].float() - untouched[name].float()).square().sum()) for name in weights)
+        for prior in (last, average)
+    ]
+    assert 0 < way[1] < way[0]
+
+
 def test_the_victims_favorite_of_several_draws_is_kept() -> None:
     prior = adapted(attack_of(), victim_of(), Context(seed=1))
     targets = torch.tensor([0, 1, 2, 3])
@@ -279,10 +389,25 @@ def test_the_victims_favorite_of_several_draws_is_kept() -> None:
     assert float((most - least).mean()) > 0
 
 
-@pytest.mark.parametrize("field", ["adapt_steps", "n_critic", "batch", "samples", "best_of"])
+@pytest.mark.parametrize("field", ["adapt_steps", "n_critic", "batch", "critic_width", "samples", "best_of"])
 def test_counts_below_one_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"dmi: {field} must be >= 1, got 0"):
         attack_of(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("critic_lead", -1, "critic_lead must be >= 0, got -1"),
+        ("identity_weight", -1.0, "identity_weight must be >= 0, got -1.0"),
+        ("entropy_weight", -1.0, "entropy_weight must be >= 0, got -1.0"),
+        ("adapt_lr", 0.0, "adapt_lr must be > 0, got 0.0"),
+        ("ema", 1.0, r"ema must lie in \[0, 1\), got 1.0"),
+    ],
+)
+def test_values_out_of_range_are_refused(field: str, value: float, message: str) -> None:
+    with pytest.raises(ValueError, match=f"dmi: {message}"):
+        attack_of(**{field: value})
 
 
 def test_the_published_name_leads_to_it() -> None:
