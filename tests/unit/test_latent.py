@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from mibench.latent import (
     checkpoints,
     identity_loss,
     pick_best,
+    poincare_distance,
     search_latents,
 )
 from mibench.plugin import Context, build_dataclass
@@ -308,6 +310,50 @@ def test_identity_losses_are_their_formulas() -> None:
         others = [float(logits[row, k]) for k in range(4) if k != label]
         assert float(margin[row]) == pytest.approx(max(others) - float(own[row]), abs=1e-6)
     assert torch.equal(margin < 0, logits.argmax(1) == labels)
+
+
+@pytest.mark.parametrize("classes", [10, 50, 1000])
+def test_uniform_logits_are_equally_far_from_every_corner(classes: int) -> None:
+    labels = torch.tensor([0, classes - 1])
+    for level in (1.0, 30.0):
+        got = identity_loss(torch.full((2, classes), level), labels, "poincare")
+        # arccosh(1 + 1 / 1e-4) = 9.9034 in the reals; the margin of the corner rounds in float32
+        assert got.tolist() == pytest.approx([math.acosh(1 + 1e4)] * 2, abs=1e-3)
+
+
+def test_the_poincare_distance_of_a_sure_answer_and_its_formula() -> None:
+    logits = torch.full((1, 10), -1.0)
+    logits[0, 0] = 9
+    assert float(poincare_distance(logits, torch.tensor([0]))) == pytest.approx(8.9477, abs=1e-3)
+    rows, labels = draw(6, 7, seed=2), [0, 1, 2, 3, 0, 6]
+    for row, label, got in zip(rows.double(), labels, poincare_distance(rows, torch.tensor(labels))):
+        u = row / row.abs().sum()
+        v = torch.zeros(7, dtype=torch.float64)
+        v[label] = 1 - 1e-4
+        ratio = float((u - v).square().sum() / ((1 - u.square().sum()) * (1 - v.square().sum())))
+        assert float(got) == pytest.approx(math.acosh(1 + 2 * ratio), abs=1e-3)
+
+
+def test_the_poincare_distance_is_finite_on_the_rim_and_without_any_answer() -> None:
+    labels = torch.tensor([0, 1, 0])
+    logits = torch.tensor([[5.0, 0, 0], [5.0, 0, 0], [0.0, 0, 0]], requires_grad=True)
+    distance = identity_loss(logits, labels, "poincare")
+    (slope,) = torch.autograd.grad(distance.sum(), logits)
+    assert bool(torch.isfinite(distance).all())
+    assert bool(torch.isfinite(slope).all())
+    near, far, _ = distance.tolist()
+    assert near < far  # both on the rim, the second at another corner
+
+
+def test_the_poincare_distance_keeps_its_gradient_where_the_softmax_is_saturated() -> None:
+    labels = torch.tensor([0])
+    slopes = {}
+    for kind in ("ce", "poincare"):
+        logits = torch.tensor([[120.0, -3.0, 2.0]], requires_grad=True)
+        (slopes[kind],) = torch.autograd.grad(identity_loss(logits, labels, kind).sum(), logits)
+    assert not slopes["ce"].any()
+    assert slopes["poincare"].all()
+    assert slopes["poincare"][0, 0] < 0
 
 
 def test_the_margin_keeps_its_gradient_where_the_softmax_is_saturated() -> None:

@@ -152,3 +152,19 @@ def test_spread_known_answers() -> None:
 def test_mapping_needs_a_layer() -> None:
     with pytest.raises(ValueError, match="mapping_layers"):
         StyleGenerator(mapping_layers=0)
+
+
+@pytest.mark.parametrize("per_layer", [True, False])
+@pytest.mark.parametrize("size", [16, 112])
+def test_blocks_one_after_another_are_the_synthesis(size: int, per_layer: bool) -> None:
+    net = tiny(size=size)
+    w = net.mapping(draw(3, 6)).detach()
+    ws = w[:, None] + per_layer * draw(3, net.num_ws, 5, seed=1)
+    x, rgb = net.stem(3)
+    for level, shape in enumerate(net.map_shapes):
+        x, rgb = net.block(level, x, rgb, ws)
+        assert x.shape == (3, *shape)
+        assert rgb.shape == (3, 3, *shape[1:])
+    assert torch.equal(torch.sigmoid(rgb), net.synthesis(ws))
+    assert torch.allclose(torch.sigmoid(rgb), net.synthesis(w), atol=1e-5) != per_layer
+    assert net.map_shapes[-1][1:] == (size, size)
