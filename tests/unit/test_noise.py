@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mibench.noise import Noise, derive_seed, hash_normal, hash_uniform, mix
+from mibench.noise import Noise, derive_seed, hash_normal, hash_uniform, mix, repeats
 
 quick = settings(deadline=None, max_examples=40)
 labels = st.lists(st.integers(0, 20), min_size=1, max_size=12)
@@ -48,6 +48,14 @@ def test_a_row_meets_the_same_noise_alone_and_in_company(seed: int, targets: lis
         before = targets[:row].count(label)
         alone = of(seed, [label] * (before + 1)).normal("start", 3, step=step)[-1]
         assert torch.equal(company[row], alone)
+
+
+@quick
+@given(targets=labels)
+def test_repeats_count_how_often_a_label_stood_before(targets: list[int]) -> None:
+    got = repeats(torch.tensor(targets))
+    assert got.dtype == torch.int64
+    assert got.tolist() == [targets[:row].count(label) for row, label in enumerate(targets)]
 
 
 @quick
