@@ -202,8 +202,9 @@ class PixelDescent(Attack[V]):
         """Reconstructions of all chunks, row by row as the targets stand."""
         single = torch.cat([part.single for part in parts])[rows] if self.restarts > 1 else None
         per_step = 1 + self.asked_for_slope(scene.canvas.shape)
+        queries = torch.tensor([1 + at * per_step for at in checkpoints(scene.steps)])
         effort = Effort(
-            queries=torch.tensor([self.restarts * (1 + at * per_step) for at in checkpoints(scene.steps)]),
+            queries=queries * self.restarts * scene.victim.per_image,
             images=torch.cat([part.trail for part in parts], dim=1)[:, rows],
             loss=torch.cat([part.loss for part in parts], dim=1)[:, rows],
             single=single,

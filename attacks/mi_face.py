@@ -2,7 +2,8 @@
 
 From a blank image, gradient descent on c(x) = 1 - p_y(x) + aux(x), each iterate passed through PROCESS
 (clipping, denoising, sharpening); the cheapest visited iterate is the reconstruction. On deep nets it
-mostly finds adversarial patterns; the start image decides what a second net sees in them.
+mostly finds adversarial patterns; the start image decides what a second net sees in them. The search in the
+code of an auto-encoder (process="dae") stays near faces instead.
 
 Source: Fredrikson, Jha and Ristenpart, CCS 2015, algorithm MI-Face.
 """

@@ -39,7 +39,8 @@ class MiFaceBb(PixelDescent[ScoreVictim]):
             step (the others stay), "directions" along `samples` random directions of signs, whose average is
             right in the mean.
         samples: differences of a step for "subset" and "directions", >= 1.
-        delta: half the length of a difference in pixels of [0, 1], in (0, 0.5].
+        delta: half the length of a difference in pixels of [0, 1], in (0, 0.5]; the smaller, the more
+            roundings of the scores count.
         cell: side of the square blocks of pixels that are changed together, >= 1; the gradient is then the
             mean over each block, and d is divided by cell^2.
     """
@@ -66,6 +67,7 @@ class MiFaceBb(PixelDescent[ScoreVictim]):
         "init_noise": 0.02,
         "estimator": "directions",
         "samples": 16,
+        "delta": 0.05,  # differences lift roundings by 1 / (2 delta), and rows are compared to 1e-5
         "cell": 4,
     }
 

@@ -319,3 +319,9 @@ def test_it_is_known_as_privacy_and_its_card_tells_the_citations_apart() -> None
     assert attack is get_attack("mi_face")
     assert attack.card.year == 2015
     assert any("2014" in line for line in attack.card.deviations)
+
+
+def test_the_length_of_the_image_is_an_aux_term() -> None:
+    x = torch.tensor([[[[0.5, 1.0]]]])
+    cost, _ = mi_face(l2_weight=2.0).cost(torch.zeros(1, 4), x, torch.tensor([3]), x[0])
+    assert cost.item() == pytest.approx(0.75 + 2.0 * 1.25)
