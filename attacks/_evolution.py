@@ -168,18 +168,16 @@ def _lived(trial: Trial, begin: Callable[[Trial, int], Advance], generations: in
     """The reconstructions of one chunk after all its generations."""
     advance, stops, watch = begin(trial, generations), frozenset(checkpoints(generations)), Stopwatch()
     trail, losses = [], []
-    images = _pictured(trial)
     for generation in range(generations + 1):
         rows = torch.nonzero(~trial.is_done).squeeze(1)
         if generation > 0 and len(rows) > 0:
             advance(rows, generation)
         if generation in stops:
-            images = _pictured(trial)
-            trail.append(quantize(images))
+            trail.append(quantize(_pictured(trial)))
             losses.append(-trial.confidence.clamp_min(LEAST).log().cpu())
         if watch.is_due():
             trial.ctx.report(generation, generations, score=float(trial.confidence.mean()))
-    return _Part(images, trial.confidence.cpu(), torch.stack(trail), torch.stack(losses))
+    return _Part(_pictured(trial), trial.confidence.cpu(), torch.stack(trail), torch.stack(losses))
 
 
 def _pictured(trial: Trial) -> Tensor:
