@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict
@@ -52,7 +52,10 @@ class ConditionalGan:
         steps: generator steps, >= 0.
         n_critic: discriminator steps for each generator step.
         batch: images in a step.
-        lr: Adam's learning rate for both nets, with betas 0 and 0.9.
+        lr: Adam's learning rate of the generator, with betas 0 and 0.9.
+        critic_lr: the same for the discriminator; 0 takes `lr`, as the authors do.
+        moves: what is trained of the generator: all of it, or the scales and shifts of its classes alone,
+            which keeps the faces of `start` (Noguchi and Harada, ICCV 2019, arXiv:1904.01774).
         decay: the learning rate falls linearly to zero over this last share of the steps.
     """
 
@@ -65,6 +68,8 @@ class ConditionalGan:
     n_critic: int = 5
     batch: int = 64
     lr: float = 2e-4
+    critic_lr: float = 0.0
+    moves: Literal["all", "norms"] = "all"
     decay: float = 0.0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -73,8 +78,11 @@ class ConditionalGan:
         for name, low in {**least, "steps": 0, "n_critic": 1, "batch": 1}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"gan: {name} must be >= {low}, got {getattr(self, name)}.")
-        if not self.lr > 0 or not 0 <= self.decay <= 1:
-            raise ValueError(f"gan: lr must be > 0 and decay lie in [0, 1], got {self.lr} and {self.decay}.")
+        if not self.lr > 0 or not self.critic_lr >= 0 or not 0 <= self.decay <= 1:
+            raise ValueError(
+                "gan: lr must be > 0, critic_lr >= 0 and decay lie in [0, 1], got "
+                f"{self.lr}, {self.critic_lr} and {self.decay}."
+            )
 
     def generator(
         self, shape: Shape, num_classes: int, generator: torch.Generator, *, prior: Prior | None = None
@@ -126,8 +134,9 @@ class ConditionalGan:
             net.to(memory_format=torch.channels_last)
             net.train().requires_grad_(True)
         betas, total = (0.0, 0.9), warmup + self.steps
-        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=betas)
-        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr, betas=betas)
+        moved = g.class_parameters() if self.moves == "norms" else list(g.parameters())
+        opt_g = torch.optim.Adam(moved, lr=self.lr, betas=betas)
+        opt_d = torch.optim.Adam(d.parameters(), lr=self.critic_lr or self.lr, betas=betas)
         draws = _draws(self.batch, g.latent_dim, num_classes, ctx)
         watch = Stopwatch()
 
@@ -141,8 +150,9 @@ class ConditionalGan:
             improve_critic(0)
         for step in range(total):
             left = (total - step) / total
-            for group in [*opt_g.param_groups, *opt_d.param_groups]:
-                group["lr"] = self.lr * (1.0 if left >= self.decay else left / self.decay)
+            rate = 1.0 if left >= self.decay else left / self.decay
+            _set_rate(self.lr * rate, opt_g)
+            _set_rate((self.critic_lr or self.lr) * rate, opt_d)
             for _ in range(self.n_critic):
                 loss_d = improve_critic(step)
             z, y = next(draws)
@@ -249,6 +259,11 @@ def _draws(batch: int, latent_dim: int, num_classes: int, ctx: Context) -> Itera
         z = torch.randn(batch, latent_dim, generator=rng)
         y = torch.randint(num_classes, (batch,), generator=rng)
         yield z.to(ctx.device), y.to(ctx.device)
+
+
+def _set_rate(lr: float, optimizer: torch.optim.Optimizer) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
 
 
 def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:

@@ -52,6 +52,15 @@ class ConditionalBatchNorm(nn.Module):
         return torch.addcmul(shift, scale, self.norm(x))
 
 
+class _OfClasses(nn.Module):
+    """A generator whose norms depend on the class."""
+
+    def class_parameters(self) -> list[nn.Parameter]:
+        """The scales and shifts of the classes."""
+        norms = [module for module in self.modules() if isinstance(module, ConditionalBatchNorm)]
+        return [weights for norm in norms for weights in norm.parameters()]
+
+
 class _GrowingBlock(nn.Module):
     """Residual block that doubles height and width."""
 
@@ -71,7 +80,7 @@ class _GrowingBlock(nn.Module):
         return out
 
 
-class ConditionalGenerator(nn.Module):
+class ConditionalGenerator(_OfClasses):
     """Latents (N, latent_dim), standard normal, and classes (N,) to images in [0, 1].
 
     Args:
@@ -109,7 +118,7 @@ class ConditionalGenerator(nn.Module):
         return images
 
 
-class ConditionalDcgan(nn.Module):
+class ConditionalDcgan(_OfClasses):
     """A trained deconvolution generator in which each class has its own scales and shifts.
 
     All classes give the plain generator's images at first, so that training a conditional GAN starts from
