@@ -133,7 +133,8 @@ def invert_latents(
             restarts=restarts,
         )
         parts.append(run.solve(problem))
-    return _joined(parts, targets, once * torch.tensor(_looks(stages)), restarts)
+    queries = once * victim.per_image * torch.tensor(_looks(stages))
+    return _joined(parts, targets, queries, restarts)
 
 
 def _unchanged(latents: Tensor) -> Tensor:

@@ -242,6 +242,35 @@ def test_another_look_changes_the_logits_and_shares_count_budget_and_release() -
     torch.testing.assert_close(doubled.scores(x[:1]), released[:1])
 
 
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_another_answer_shares_the_count_and_leaves_the_victim_as_it_was(level: int) -> None:
+    victim = victims(max_queries=4)[level]
+    x = images(2)
+    plain = victim.labels(x)
+    turned = victim.asked_through(lambda released: lambda seen: released(seen).roll(1, dims=1))
+    assert type(turned) is type(victim)
+    assert torch.equal(turned.labels(x), (plain + 1) % 4)
+    assert turned.queries is victim.queries
+    with pytest.raises(QueryBudgetError, match="4 used, 2 more"):
+        victim.labels(x)
+
+
+def test_a_look_that_asks_several_times_costs_several_times_and_plans_with_that() -> None:
+    white = victims(max_queries=40, allowance=30)[2]
+    x = images(2).requires_grad_()
+    thrice = white.seen_through(lambda view: view, per_image=3)
+    thrice.logits(x)
+    assert white.queries == QueryCount(forward=6, gradient=6)
+    twice = thrice.asked_through(lambda released: released, per_image=2)
+    twice.scores(x.detach())
+    assert white.queries == QueryCount(forward=18, gradient=6)
+    plan = {"per_step": 2, "reserve": 3}
+    # 27 queries are left for steps of 2, 21 for steps of 6, 12 for steps of 12
+    assert [one.steps_within(99, **plan) for one in (white, thrice, twice)] == [13, 3, 1]
+    with pytest.raises(QueryBudgetError, match="18 used, 24 more"):
+        twice.logits(images(4))
+
+
 def test_looks_stack_and_each_call_is_one_query_whatever_they_hold() -> None:
     white = victims()[2]
     x = images(3).requires_grad_()
