@@ -83,6 +83,8 @@ class ConditionalGan:
                 "gan: lr must be > 0, critic_lr >= 0 and decay lie in [0, 1], got "
                 f"{self.lr}, {self.critic_lr} and {self.decay}."
             )
+        if self.moves == "norms" and self.start is None:
+            raise ValueError("gan: moves = 'norms' would keep random layers. Give a `start`, or move all.")
 
     def generator(
         self, shape: Shape, num_classes: int, generator: torch.Generator, *, prior: Prior | None = None
