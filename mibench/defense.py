@@ -53,6 +53,7 @@ class Defense(Plugin):
     {"prior", "public_net"}, trained on the defender's public half and shared by all defenses. `neutral`:
     fields that switch the defense off, which a check then compares with no defense; None if none do.
     `weak_to`: what adaptive attackers use against it, see `mibench.adaptive`.
+    `strength`: the one field that makes it stronger or weaker, empty if it has none.
     """
 
     acts: ClassVar[Acts] = "nothing"
@@ -63,6 +64,12 @@ class Defense(Plugin):
     aliases: ClassVar[tuple[str, ...]] = ()
     neutral: ClassVar[Settings | None] = None
     weak_to: ClassVar[frozenset[Weakness]] = frozenset()
+    strength: ClassVar[str] = ""
+
+    @property
+    def weaknesses(self) -> frozenset[Weakness]:
+        """`weak_to` with these options; overridden where an option moves it, as noise drawn anew does."""
+        return self.weak_to
 
     def substitute_prior(self) -> PriorSpec | None:
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""

@@ -122,7 +122,7 @@ def _views(suite: Suite, attack: Attack[Any]) -> tuple[str, ...]:
 
 def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], view: str, seed: int) -> Cell:
     """One cell and its tasks; a cell that makes no sense is blocked with the reason."""
-    attack = dataclasses.replace(attack, plugin=attack.plugin.against(defense.plugin.weak_to))
+    attack = dataclasses.replace(attack, plugin=attack.plugin.against(defense.plugin.weaknesses))
     protected, others = graph.suite.targets.draw(graph.suite.data.private, seed)
     cell = Cell(attack=attack, defense=defense, view=view, seed=seed, protected=protected)
     try:
