@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mibench.attack import Reconstructions
 from mibench.errors import AccessError, QueryBudgetError
 from mibench.gan import StylePrior
-from mibench.latent import Search
+from mibench.latent import Search, search_latents
 from mibench.nets import CouplingFlow, NetSpec, build
 from mibench.plugin import Context
 from mibench.prior import Prior
@@ -155,6 +155,17 @@ def test_the_optimum_of_a_quadratic_is_the_gaussian_posterior(kind: str) -> None
     torch.testing.assert_close(latents[0].mean(0), point / (1 + variance), atol=0.06, rtol=0)
     wanted = torch.full((4,), variance / (1 + variance))
     torch.testing.assert_close(latents[0].var(0), wanted, atol=0.06, rtol=0)
+
+
+def test_plain_momentum_carries_the_last_step_on() -> None:
+    def objective(x: Tensor) -> tuple[Tensor, Tensor]:
+        loss = 0.5 * x.square().sum(1)
+        return loss, loss.detach()
+
+    search = Search(steps=2, lr=0.1, optimizer="momentum", keep="last")
+    got, _ = search_latents(torch.ones(1, 1), objective, search, Context())
+    # 1 - 0.1 = 0.9; then 0.9 - 0.1 * (0.9 + 0.9 * 1)
+    assert float(got) == pytest.approx(0.72)
 
 
 @FAMILIES
