@@ -204,7 +204,7 @@ class PixelDescent(Attack[V]):
         per_step = 1 + self.asked_for_slope(scene.canvas.shape)
         queries = torch.tensor([1 + at * per_step for at in checkpoints(scene.steps)])
         effort = Effort(
-            queries=queries * self.restarts * scene.victim.per_image,
+            queries=queries * self.restarts,
             images=torch.cat([part.trail for part in parts], dim=1)[:, rows],
             loss=torch.cat([part.loss for part in parts], dim=1)[:, rows],
             single=single,

@@ -198,7 +198,7 @@ class _Run:
         for _, steps in self.phases:
             counts += [before + at + 1 for at in checkpoints(steps)]
             before += steps + 1
-        return torch.tensor(counts) * self.attack.company * self.victim.per_image
+        return torch.tensor(counts) * self.attack.company
 
     def make(self, companies: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images (R, C, H, W), curve (S, R, C, H, W), its losses (S, R) of images `wanted` (R,) of companies.

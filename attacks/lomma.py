@@ -27,17 +27,19 @@ from mibench.victim import Released, WhiteBoxVictim
 
 from .dmi import Dmi
 from .gmi import Gmi
+from .plg_mi import PlgMi
 
 _AUTHORS = Recipe(epochs=20, lr=0.01, weight_decay=1e-4)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lomma(Attack[WhiteBoxVictim]):
-    """Logit maximization and model augmentation, on top of GMI or DMI.
+    """Logit maximization and model augmentation, on top of GMI, DMI or PLG-MI.
 
     Args:
         gmi: the base attack and its settings; without any base it is GMI with 2,400 steps.
-        dmi: the same; one base at most.
+        dmi: the same.
+        plg_mi: the same; one base at most.
         students: nets distilled from the victim's answers; the authors take three EfficientNets. None at all
             leaves the logit loss alone.
         feature_weight: weight of the mean squared distance of the victim's features to the public images'
@@ -71,6 +73,7 @@ class Lomma(Attack[WhiteBoxVictim]):
 
     gmi: Gmi | None = None
     dmi: Dmi | None = None
+    plg_mi: PlgMi | None = None
     students: tuple[Student, ...] = (
         Student(net="small_convnext", recipe=Recipe(epochs=20, optimizer="adamw", lr=0.002)),
         Student(net="small_vgg", recipe=_AUTHORS),
@@ -80,22 +83,23 @@ class Lomma(Attack[WhiteBoxVictim]):
     feature_images: int = 5_000
 
     def __post_init__(self) -> None:
-        if self.gmi is not None and self.dmi is not None:
-            raise ValueError("lomma: two base attacks are given, gmi and dmi. Leave one out.")
+        given = [name for name in ("gmi", "dmi", "plg_mi") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"lomma: {len(given)} base attacks are given: {', '.join(given)}. Keep one.")
         if not self.feature_weight >= 0:
             raise ValueError(f"lomma: feature_weight must be >= 0, got {self.feature_weight}.")
         if self.feature_images < 1:
             raise ValueError(f"lomma: feature_images must be >= 1, got {self.feature_images}.")
 
     @property
-    def base(self) -> Gmi | Dmi:
-        """The base attack with the logit loss."""
-        given = self.gmi or self.dmi or Gmi(search=Search(steps=2_400, lr=2e-4, optimizer="nesterov"))
-        return dataclasses.replace(given, loss="logit")
+    def base(self) -> Gmi | Dmi | PlgMi:
+        """The base attack as given."""
+        authors = Search(steps=2_400, lr=2e-4, optimizer="nesterov")
+        return self.gmi or self.dmi or self.plg_mi or Gmi(search=authors)
 
-    def prior_spec(self) -> PriorSpec:
+    def prior_spec(self) -> PriorSpec | None:
         """The base attack's generator."""
-        return self.base.prior
+        return self.base.prior_spec()
 
     def adapt_prior(self, prior: Prior, victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Prior:
         """The base attack's prior, the students and the public images' mean features.
@@ -121,7 +125,7 @@ class Lomma(Attack[WhiteBoxVictim]):
         together = victim.seen_through(
             lambda view: augmented(view, victim.net, students, mean, self.feature_weight)
         )
-        return self.base.invert(together, prior, targets, ctx)
+        return dataclasses.replace(self.base, loss="logit").invert(together, prior, targets, ctx)
 
 
 def augmented(

@@ -25,7 +25,8 @@ class Effort:
     """What the reconstructions would have been, had the attack stopped earlier.
 
     Args:
-        queries: (S,), int64; images asked about for each reconstruction until then, rising.
+        queries: (S,), int64; images asked about for each reconstruction until then, rising. Several looks at
+            one image (`victim.per_image`) count once here; whoever added them counts them.
         images: (S, B, C, H, W), uint8; the best reconstructions until then.
         loss: (S, B), float32; their losses in the attack's own terms, NaN where it has none.
         single: (B, C, H, W), uint8; the reconstructions of the first restart alone; None where the attack

@@ -133,7 +133,7 @@ def invert_latents(
             restarts=restarts,
         )
         parts.append(run.solve(problem))
-    queries = once * victim.per_image * torch.tensor(_looks(stages))
+    queries = once * torch.tensor(_looks(stages))
     return _joined(parts, targets, queries, restarts)
 
 

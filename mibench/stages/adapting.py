@@ -50,13 +50,21 @@ def invert_with(
         victim = student_victim(attack, victim, prior, ctx)
     own = {name: value for name, value in prior.items() if not name.startswith(_OWN)}
     if options.avoid_rounds == 0:
-        return attack.invert(victim, own, targets, ctx)
+        return _all_looks(attack.invert(victim, own, targets, ctx), victim)
     if not isinstance(victim, WhiteBoxVictim):
         raise ValueError(
             f"attack '{attack.name}': avoid_rounds = {options.avoid_rounds} needs white-box access, it has "
             f"{victim.level}. Leave it out."
         )
-    return _invert_around(attack, victim, own, targets, ctx)
+    return _all_looks(_invert_around(attack, victim, own, targets, ctx), victim)
+
+
+def _all_looks(got: Reconstructions, victim: LabelVictim) -> Reconstructions:
+    """Reconstructions whose effort curve counts every look at an image as a query."""
+    if got.effort is None:
+        return got
+    effort = dataclasses.replace(got.effort, queries=got.effort.queries * victim.per_image)
+    return dataclasses.replace(got, effort=effort)
 
 
 def options_of(attack: Attack[Any]) -> Adaptive:

@@ -136,6 +136,19 @@ def test_a_student_takes_the_victims_place(access: str) -> None:
     assert 0 <= ctx.notes["student_agreement"] <= 1
 
 
+def test_an_effort_curve_counts_every_look() -> None:
+    kind, world, ctx = get_attack("gmi"), toy_world(), context("curve")
+    for looks in (1, 3):
+        attack = kind.from_params({**kind.toy, "adaptive": {"views": looks}})
+        victim = world.victim(WhiteBoxVictim)
+        got = invert_with(attack, victim, attack.learn_prior(world.public, ctx), torch.tensor([1]), ctx)
+        restarts = kind.toy["restarts"]
+        assert got.effort is not None
+        assert int(got.effort.queries[0]) == looks * restarts
+        # the choice among restarts comes after the last point
+        assert victim.queries.forward == int(got.effort.queries[-1]) + looks * restarts
+
+
 def test_the_last_round_points_away_from_the_first() -> None:
     kind = get_attack("gmi")
     world, ctx = toy_world(), context("basins")

@@ -331,7 +331,7 @@ def test_scores_are_not_enough() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dmi": {}}, "lomma: two base attacks are given, gmi and dmi"),
+        ({"dmi": {}}, "lomma: 2 base attacks are given: gmi, dmi. Keep one."),
         ({"feature_weight": -1}, "lomma: feature_weight must be >= 0, got -1"),
         ({"feature_images": 0}, "lomma: feature_images must be >= 1, got 0"),
         ({"students": [{"net": "vgg"}]}, "student: unknown net 'vgg'"),
