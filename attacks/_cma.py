@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mibench.errors import PluginError
-from mibench.gan import WSpace
 from mibench.nets.style import from_p, to_p
 from mibench.noise import Noise
+from mibench.spaces import WSpace
 
 from ._evolution import LEAST, Trial
 

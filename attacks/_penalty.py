@@ -13,10 +13,10 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor
 
-from mibench.gan import WSpace
 from mibench.nets.style import to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
+from mibench.spaces import WSpace
 
 _DRAWS = 10_000  # of w, from which the covariance of P space is estimated
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.augment import Views
-from mibench.gan import StylePrior, WSpace
+from mibench.gan import StylePrior
 from mibench.inversion import Choice, Problem, Stage, invert_latents
 from mibench.latent import IdentityLoss, Search, identity_loss, pick_best
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import Prior
+from mibench.spaces import WSpace
 from mibench.victim import WhiteBoxVictim
 
 from ._presamples import rank_presamples, starts_of

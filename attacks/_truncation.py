@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mibench.gan import WSpace
 from mibench.nets.style import StyleGenerator
+from mibench.spaces import WSpace
 
 
 class TruncatedSpace(WSpace):

@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mibench.attack import Attack, Reconstructions
-from mibench.gan import StylePrior, WSpace, pack, unpack
+from mibench.gan import StylePrior, pack, unpack
 from mibench.latent import Search, search_latents
 from mibench.noise import Noise
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
+from mibench.spaces import WSpace
 from mibench.victim import ScoreVictim, freeze
 
 from ._embedding import Embedding, MapTraining

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mibench.attack import Attack, Reconstructions
-from mibench.gan import WganPrior, ZSpace, move_average, pack, reestimate_batch_norm, unpack
+from mibench.gan import WganPrior, move_average, pack, reestimate_batch_norm, unpack
 from mibench.inversion import Problem, invert_latents
 from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.nets.inversion_gan import InversionDiscriminator
 from mibench.nets.seeding import seeded
 from mibench.plugin import Card, Context, Settings, Stopwatch
 from mibench.prior import Prior, Shape
+from mibench.spaces import ZSpace
 from mibench.training import check_finite
 from mibench.victim import WhiteBoxVictim
 

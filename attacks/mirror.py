@@ -19,11 +19,12 @@ from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.augment import Views
-from mibench.gan import StylePrior, WSpace
+from mibench.gan import StylePrior
 from mibench.inversion import Problem, invert_latents
 from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
+from mibench.spaces import WSpace
 from mibench.victim import WhiteBoxVictim
 
 from ._dropout import with_dropout

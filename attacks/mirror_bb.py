@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
-from mibench.gan import StylePrior, WSpace
+from mibench.gan import StylePrior
 from mibench.nets.style import from_p, to_p
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
+from mibench.spaces import WSpace
 from mibench.victim import ScoreVictim
 
 from ._cma import CmaEs, require_cma

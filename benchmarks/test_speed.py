@@ -19,13 +19,13 @@ from torch import Tensor
 
 from mibench.data.split import Labeled
 from mibench.data.synthfaces import SynthFaces
+from mibench.frechet import frechet_distance
 from mibench.gan import StylePrior, WganPrior
 from mibench.latent import Search, identity_loss, search_latents
 from mibench.nets import Classifier, NetSpec, build
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import PriorSpec
-from mibench.statistics import frechet_distance
 from mibench.store import Artifact, Store
 from mibench.training import Recipe, fit
 from mibench.victim import freeze

@@ -122,19 +122,21 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
+    parts = [run.solve(problem) for problem in _problems(targets, restarts, ctx)]
+    return _joined(parts, targets, once * torch.tensor(_looks(stages)), restarts)
+
+
+def _problems(targets: Tensor, restarts: int, ctx: Context) -> Iterator[Problem]:
+    """The searches for targets (B,), in chunks of whole reconstructions."""
     noise, before = ctx.noise(targets), repeats(targets)
-    parts = []
     for rows in torch.arange(len(targets)).split(max(1, ctx.max_batch // restarts)):
         ranks = before[rows][:, None] * restarts + torch.arange(restarts)
-        problem = Problem(
+        yield Problem(
             labels=targets[rows].repeat_interleave(restarts).to(ctx.device),
             noise=noise[rows].repeat(restarts),
             ranks=ranks.flatten(),
             restarts=restarts,
         )
-        parts.append(run.solve(problem))
-    queries = once * torch.tensor(_looks(stages))
-    return _joined(parts, targets, queries, restarts)
 
 
 def _unchanged(latents: Tensor) -> Tensor:

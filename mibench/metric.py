@@ -56,7 +56,7 @@ class Case:
         defender_public: the defender's labeled public images.
         judge: the evaluation classifier, never seen by an attack or a defense.
         audit: a second judge of another architecture, or None where the suite has none.
-        truth: (B, C, H, W), float32 in [0, 1]; the very image behind each reconstruction, where the attack had
+        truth: (B, C, H, W), float32 in [0, 1]; the image behind each reconstruction, where the attack had
             the goal "instance"; None where it had the goal "class".
     """
 

@@ -105,7 +105,7 @@ def _view(invert: Artifact, net: nn.Module, module: nn.Module) -> Callable[[Tens
 
 
 def _truth(models: list[_Model], private: Labeled) -> Tensor | None:
-    """The image behind each reconstruction, as the `invert` stage took it; None where the goal is the class."""
+    """The image behind each reconstruction as the `invert` stage took it, or None for class goals."""
     if any(model.goal != "instance" for model in models):
         return None
     return torch.cat([private.in_turn(model.got.targets) for model in models])

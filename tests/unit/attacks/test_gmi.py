@@ -15,13 +15,14 @@ from torch.nn import functional as F
 from mibench.attack import Reconstructions
 from mibench.data.split import quantize
 from mibench.errors import AccessError, QueryBudgetError
-from mibench.gan import WganPrior, ZSpace
+from mibench.gan import WganPrior
 from mibench.latent import Search
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
 from mibench.prior import Prior
 from mibench.registry import get_attack
+from mibench.spaces import ZSpace
 from mibench.victim import ScoreVictim, WhiteBoxVictim, fingerprint, freeze
 
 SHAPE, CLASSES, DIM = (3, 8, 8), 5, 6

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mibench.attack import Reconstructions
 from mibench.errors import AccessError, QueryBudgetError
-from mibench.gan import StylePrior, WSpace
+from mibench.gan import StylePrior
 from mibench.inversion import Problem
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
@@ -24,6 +24,7 @@ from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import Prior
 from mibench.registry import get_attack
+from mibench.spaces import WSpace
 from mibench.victim import LabelVictim, ScoreVictim, WhiteBoxVictim, fingerprint, freeze
 
 mirror: Any = importlib.import_module(get_attack("mirror").__module__)
