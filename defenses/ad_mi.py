@@ -16,18 +16,17 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mibench.defense import DefenderView, Defense, Released, State
-from mibench.nets.classifier import Classifier, NetSpec, as_channels_last
-from mibench.nets.inversion_net import InversionNet, prepare_prediction
-from mibench.nets.seeding import seeded
-from mibench.plugin import Card, Context, Settings, Stopwatch
-from mibench.training import autocast, check_finite
+from mibench.nets.classifier import Classifier
+from mibench.nets.inversion_net import InversionNet
+from mibench.plugin import Card, Context, Settings
 from mibench.victim import freeze
 
+from ._simplex import project_simplex
+from ._surrogate import Surrogate, log_answers
+
 Decode = Callable[[Tensor], Tensor]
-_BETAS = (0.5, 0.999)  # Adam of the inversion network; the authors of AMI and its ports
 _MARGIN = 1e-3  # lead of the label over the next one, where the noise had taken it; our choice
 _LARGEST = 1 - 1e-6  # released probabilities stay below 1, as the TIFS comparison of 2023 asks
 
@@ -65,6 +64,7 @@ class AdMi(Defense):
 
     toy: ClassVar[Settings] = {"steps": 3, "width": 8, "epochs": 2, "batch": 16}
     neutral: ClassVar[Settings | None] = {"steps": 0}
+    strength: ClassVar[str] = "step_size"
 
     steps: int = 10
     step_size: float = 0.5
@@ -100,23 +100,22 @@ class AdMi(Defense):
         if self.steps == 0:
             return {}
         images = view.public.images
-        with torch.no_grad():
-            log_p = torch.cat([net(x.to(ctx.device)).log_softmax(1) for x in images.split(ctx.max_batch)])
-        decoder = self._fit(self._build(net.spec, ctx), self._prepare(log_p), images.to(ctx.device), ctx)
+        decoder = self._surrogate.build(net.spec, ctx)
+        self._surrogate.fit(decoder, log_answers(net, images, ctx), images, ctx, name=self.name)
         return {key: value.cpu() for key, value in decoder.state_dict().items()}
 
     def protect(self, net: Classifier, state: State, ctx: Context) -> nn.Module:
         """The net with moved release; gradients pass as if the move were a constant; see Defense."""
         if self.steps == 0:
             return Released(net)
-        decoder = self._build(net.spec, ctx)
+        decoder = self._surrogate.build(net.spec, ctx)
         decoder.load_state_dict(dict(state))
         freeze(decoder)
         return _Moved(net, decoder, self)
 
     def decode(self, decoder: nn.Module, log_p: Tensor) -> Tensor:
         """Images that the inversion network draws from log-probabilities (N, K)."""
-        images: Tensor = decoder(self._prepare(log_p))
+        images: Tensor = decoder(self._surrogate.prepare(log_p))
         return images
 
     def move(self, logits: Tensor, images: Tensor, decode: Decode) -> Tensor:
@@ -164,39 +163,12 @@ class AdMi(Defense):
         length = noise.abs().sum(1, keepdim=True)
         return start + noise * (self.budget / length.clamp_min(1e-12)).clamp(max=1)
 
-    def _prepare(self, log_p: Tensor) -> Tensor:
-        classes = log_p.shape[1]
-        return prepare_prediction(log_p, min(self.truncation or classes, classes))
-
-    def _build(self, spec: NetSpec, ctx: Context) -> InversionNet:
-        with seeded(ctx.generator("decoder")):
-            decoder = InversionNet(
-                num_classes=spec.num_classes, width=self.width, size=spec.size, channels=spec.channels
-            )
-        as_channels_last(decoder)
-        return decoder.to(ctx.device)
-
-    def _fit(self, decoder: InversionNet, prepared: Tensor, images: Tensor, ctx: Context) -> InversionNet:
-        """The inversion network, trained with the mean squared pixel error."""
-        generator = ctx.generator("batches")
-        optimizer = torch.optim.Adam(decoder.parameters(), lr=self.lr, betas=_BETAS, amsgrad=True)
-        watch = Stopwatch()
-        decoder.train()
-        for epoch in range(self.epochs):
-            order = torch.randperm(len(images), generator=generator).to(images.device)
-            total = 0.0
-            for rows in order.split(self.batch):
-                optimizer.zero_grad(set_to_none=True)
-                with autocast(ctx.device):
-                    loss = F.mse_loss(decoder(prepared[rows]).float(), images[rows])
-                loss.backward()
-                optimizer.step()
-                total += float(loss.detach()) * len(rows) / len(images)
-            check_finite(total, epoch, "ad_mi: inversion network")
-            if watch.is_due():
-                ctx.report(epoch + 1, self.epochs, loss=total)
-        ctx.note("ad_mi_error", total)
-        return decoder
+    @property
+    def _surrogate(self) -> Surrogate:
+        """The inversion network that these fields describe."""
+        return Surrogate(
+            truncation=self.truncation, width=self.width, epochs=self.epochs, batch=self.batch, lr=self.lr
+        )
 
 
 class _Moved(nn.Module):
@@ -214,18 +186,6 @@ class _Moved(nn.Module):
         moved = self.how.move(logits.detach(), x.detach(), lambda log_p: self.how.decode(self.decoder, log_p))
         released: Tensor = (logits + (moved - logits).detach()).softmax(1)
         return released + (_below_one(released) - released).detach()
-
-
-def project_simplex(points: Tensor) -> Tensor:
-    """The points of the probability simplex that are nearest to points (N, K), Euclidean.
-
-    Source: Held, Wolfe and Crowder, Math. Programming 6 (1974); sorted form in Duchi et al., ICML 2008.
-    """
-    ordered = points.sort(dim=1, descending=True).values
-    ranks = torch.arange(1, points.shape[1] + 1, device=points.device)
-    excess = (ordered.cumsum(1) - 1) / ranks
-    kept = (ordered > excess).sum(1, keepdim=True)
-    return (points - excess.gather(1, kept - 1)).clamp_min(0)
 
 
 def _slope(decode: Decode, at: Tensor, images: Tensor) -> Tensor:
