@@ -43,6 +43,7 @@ class Vmi(Attack[WhiteBoxVictim]):
         samples: draws for each label in each step; the authors take 64.
         kl_weight: weight of the divergence from the prior, averaged over layers, >= 0; the authors take 1e-3.
         loss: identity loss; the authors take cross-entropy.
+        is_bounded: clamp the styles of a draw to the prior's P-space box, as Mirror does; the authors do not.
         best_of: draws for each reconstruction, of which the largest target logit is kept; the authors take
             1, which is no choice at all.
     """
@@ -93,6 +94,7 @@ class Vmi(Attack[WhiteBoxVictim]):
     samples: int = 64
     kl_weight: float = 1e-3
     loss: IdentityLoss = "ce"
+    is_bounded: bool = False
     best_of: int = 1
 
     def __post_init__(self) -> None:
@@ -117,7 +119,8 @@ class Vmi(Attack[WhiteBoxVictim]):
         layers = space.num_ws if self.layerwise else 1
 
         def decode(latents: Tensor) -> Tensor:
-            return space.decode_z(latents.unflatten(1, (layers, -1)) if self.layerwise else latents)
+            z = latents.unflatten(1, (layers, -1)) if self.layerwise else latents
+            return space.decode_z(z, is_bounded=self.is_bounded)
 
         def loss(images: Tensor, labels: Tensor, divergence: Tensor) -> Tensor:
             identity = identity_loss(victim.logits(images), labels, self.loss)

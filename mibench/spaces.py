@@ -72,9 +72,14 @@ class WSpace:
         images: Tensor = self._synthesis(latents)
         return images
 
-    def decode_z(self, z: Tensor) -> Tensor:
-        """Images of z (B, latent_dim), or of one z for each layer (B, num_ws, latent_dim)."""
+    def decode_z(self, z: Tensor, *, is_bounded: bool = False) -> Tensor:
+        """Images of z (B, latent_dim), or of one z for each layer (B, num_ws, latent_dim).
+
+        With `is_bounded` their w are clamped to the box; beyond it no gradient passes.
+        """
         w: Tensor = self._mapping(z.flatten(0, -2))
+        if is_bounded:
+            w = self.project(w)
         return self.decode(w.unflatten(0, z.shape[:-1]))
 
     def project(self, latents: Tensor) -> Tensor:

@@ -211,6 +211,17 @@ def test_draws_of_each_layer_pass_the_mapping_by_themselves() -> None:
 # queries and independence
 
 
+def test_bounded_draws_decode_like_styles_in_the_box() -> None:
+    space = StylePrior(**{**PRIOR, "kappa": 0.1}).load(learned(), SHAPE, Context())
+    z = draw(3, PRIOR["latent_dim"])
+    with torch.no_grad():
+        w = space.g.mapping(z)
+        assert not torch.equal(space.project(w), w)
+        assert torch.equal(space.decode_z(z, is_bounded=True), space.decode(space.project(w)))
+        assert torch.equal(space.decode_z(z), space.decode(w))
+    assert not torch.equal(run([1], is_bounded=True).images, run([1]).images)
+
+
 def test_a_step_costs_its_draws_and_repeats_share_it() -> None:
     victim = victim_of()
     got = run([1, 3, 1], victim=victim, best_of=2)
