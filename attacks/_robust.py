@@ -156,7 +156,10 @@ class StyleSearch(Attack[WhiteBoxVictim]):
     def _rounds_within(self, victim: WhiteBoxVictim, evaluations: int, ends: int) -> int:
         """Views of each image in the choice: a small allowance shortens search and choice alike."""
         full = self.candidates * (evaluations + ends * self.rounds)
-        return max(1, self.rounds * victim.steps_within(full, per_step=1) // full)
+        share = self.rounds * victim.steps_within(full, per_step=1) // full
+        # the start has to be paid for too, which rounding may leave nothing for
+        most = victim.steps_within(self.rounds, per_step=self.candidates * ends, reserve=self.candidates)
+        return max(1, min(share, most))
 
 
 class Styles:

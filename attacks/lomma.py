@@ -57,10 +57,13 @@ class Lomma(Attack[WhiteBoxVictim]):
         deviations=(
             "students are nets of this package, by default none of the usual judge's architecture",
             "the feature target is the mean itself; the authors' code draws it and overwrites the draw",
-            "the victim's answers on the public images are asked for once and kept",
+            "the victim's answers on the public images are asked for once and kept; DMI asks once for its own",
+            "on DMI latents are always clamped inside the forward pass, as the authors do, whatever dmi.clamp",
         ),
     )
 
+    # a base that changes its results changes these; then `version` grows too
+    built_on: ClassVar[dict[str, int]] = {"gmi": 1, "dmi": 2, "plg_mi": 1}
     toy: ClassVar[Settings] = {
         "gmi": {
             "prior": {"latent_dim": 8, "width": 4, "critic_width": 4, "steps": 8},
@@ -86,6 +89,8 @@ class Lomma(Attack[WhiteBoxVictim]):
         given = [name for name in ("gmi", "dmi", "plg_mi") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"lomma: {len(given)} base attacks are given: {', '.join(given)}. Keep one.")
+        if self.base.adaptive is not None:
+            raise ValueError("lomma: adaptive options of the base attack are not read. Give lomma.adaptive.")
         if not self.feature_weight >= 0:
             raise ValueError(f"lomma: feature_weight must be >= 0, got {self.feature_weight}.")
         if self.feature_images < 1:
@@ -95,7 +100,8 @@ class Lomma(Attack[WhiteBoxVictim]):
     def base(self) -> Gmi | Dmi | PlgMi:
         """The base attack as given."""
         authors = Search(steps=2_400, lr=2e-4, optimizer="nesterov")
-        return self.gmi or self.dmi or self.plg_mi or Gmi(search=authors)
+        dmi = None if self.dmi is None else dataclasses.replace(self.dmi, clamp=True)
+        return self.gmi or dmi or self.plg_mi or Gmi(search=authors)
 
     def prior_spec(self) -> PriorSpec | None:
         """The base attack's generator."""

@@ -267,17 +267,17 @@ def test_the_restart_is_chosen_by_all_nets_together() -> None:
     assert not torch.equal(best, alone)
 
 
-def test_its_base_is_gmi_for_2400_steps_or_what_is_given_with_the_logit_loss() -> None:
+def test_its_base_is_gmi_for_2400_steps_or_what_is_given() -> None:
     plain: Any = get_attack("lomma")()
     assert plain.base.name == "gmi"
     assert plain.base.search == Search(steps=2400, lr=2e-4, optimizer="nesterov")
-    assert (plain.base.loss, plain.base.identity_weight, plain.base.restarts) == ("logit", 100, 5)
+    assert (plain.base.identity_weight, plain.base.restarts) == (100, 5)
     published = Recipe(epochs=20, lr=0.01, weight_decay=1e-4)
     assert [one.recipe == published for one in plain.students] == [False, True, True]
     assert (plain.feature_weight, plain.feature_images) == (1, 5000)
     assert attack_of().base.search.steps == 8
     on_dmi: Any = get_attack("lomma").from_params({"dmi": {"prior": GMI["prior"]}})
-    assert (on_dmi.base.name, on_dmi.base.loss) == ("dmi", "logit")
+    assert on_dmi.base.name == "dmi"
     assert on_dmi.prior_spec() == on_dmi.base.prior == WganPrior(**GMI["prior"])
 
 
@@ -340,3 +340,18 @@ def test_scores_are_not_enough() -> None:
 def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         attack_of(**options)
+
+
+def test_it_knows_the_versions_of_its_bases() -> None:
+    built_on: dict[str, int] = get_attack("lomma").built_on  # type: ignore[attr-defined]
+    assert built_on == {name: get_attack(name).version for name in built_on}
+
+
+def test_dmi_is_clamped_in_the_forward_pass() -> None:
+    attack: Any = get_attack("lomma").from_params({"dmi": {}})
+    assert attack.base.clamp is True
+
+
+def test_adaptive_options_of_the_base_are_refused() -> None:
+    with pytest.raises(ValueError, match="adaptive options of the base attack are not read"):
+        get_attack("lomma").from_params({"gmi": {"adaptive": {"views": 2}}})
