@@ -50,6 +50,9 @@ def in_top(logits: Tensor, targets: Tensor, *, places: int) -> Tensor:
 def gain(before: Tensor, after: Tensor, groups: Tensor, ctx: Context) -> Estimate:
     """By how much the share of hits rises from one set of images to another, paired, with a 95 % interval.
 
+    Where every row changes alike the interval is Wilson's, of the share of rows that do (a bootstrap of equal
+    values has no width); where none changes it holds both signs.
+
     Args:
         before: (N,), bool, N >= 1.
         after: (N,), bool; row by row of the same target.
@@ -57,5 +60,10 @@ def gain(before: Tensor, after: Tensor, groups: Tensor, ctx: Context) -> Estimat
         ctx: gives the seed of the bootstrap (over groups, then rows).
     """
     change = after.double() - before.double()
-    low, high = nested_bootstrap(change.numpy(), groups.numpy(), seed=derive_seed(ctx.seed, "gain"))
-    return Estimate(float(change.mean()), low, high, len(change))
+    count, first = len(change), int(change[0])
+    if bool((change != first).any()):
+        low, high = nested_bootstrap(change.numpy(), groups.numpy(), seed=derive_seed(ctx.seed, "gain"))
+        return Estimate(float(change.mean()), low, high, count)
+    least, most = wilson(count * abs(first), count)
+    ends = {1: (least, most), 0: (-most, most), -1: (-most, -least)}
+    return Estimate(float(first), *ends[first], count)

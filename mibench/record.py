@@ -40,7 +40,8 @@ class Record:
         targets: protected, bystanders and attacked labels, images of each.
         queries: forward_per_image, gradient_per_image, prior_forward (images asked about while adapting).
         notes: what training, output step and attack left: a decoy label, a spent epsilon.
-        by_target: share of judged hits of each protected label, by the label as text.
+        hits: by protected label as text a 0 or 1 for each of its images in order, as text: 1 where the judge
+            takes the image for the label.
         effort: {queries, aa, loss} at rising queries for each reconstruction; empty without a curve.
         scrutiny: `restarts` {single, gain} or None, `rise` of AA over the effort curve or None,
             `silent_gradients` in [0, 1] or None; see stages.scrutiny.
@@ -66,7 +67,7 @@ class Record:
     targets: Json
     queries: Json = field(default_factory=dict)
     notes: Json = field(default_factory=dict)
-    by_target: Json = field(default_factory=dict)
+    hits: Json = field(default_factory=dict)
     effort: tuple[Json, ...] = ()
     scrutiny: Json = field(default_factory=dict)
     flags: tuple[str, ...] = ()
@@ -110,7 +111,7 @@ class Record:
 
 # schema N-1 -> the change that makes it schema N
 UPDATES: dict[int, Callable[[Json], Json]] = {
-    1: dict,  # schema 2 adds by_target, effort and scrutiny, which older runs did not measure
+    1: dict,  # schema 2 adds hits, effort and scrutiny, which older runs did not measure
 }
 
 

@@ -66,7 +66,7 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
         },
         queries=value["queries"],
         notes=value["notes"],
-        by_target=value["scrutiny"]["by_target"],
+        hits=value["scrutiny"]["hits"],
         effort=tuple(value["scrutiny"]["effort"]),
         scrutiny={name: value["scrutiny"][name] for name in ("restarts", "rise", "silent_gradients")},
         flags=(*_flags(suite, judge, value["notes"]), *masking_flags(value["scrutiny"])),

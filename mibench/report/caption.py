@@ -23,7 +23,9 @@ LEGEND = {
     "missing": "·: the records hold no such cell.",
 }
 WORST_CASE = (
-    "Worst case: the mean over protected labels of the best attack's AA on each; the judge picks the attack."
+    "Worst case: the mean over protected labels of the best attack's AA on each; the judge picks the attack "
+    "on half of a label's images and scores it on the other half. The attacks are those measured on every "
+    "defense."
 )
 
 
@@ -43,7 +45,7 @@ def caption(
         *judge_facts(cells),
         _seeds(cells),
         *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
-        WORST_CASE if (cells["attack"] == WORST).any() else "",
+        WORST_CASE if _is_worst(cells).any() else "",
         *(f"Every measured cell is flagged: {text}." for text in flags_of_all(cells)),
         _reading(cells, entries, intervals=intervals),
     ]
@@ -54,11 +56,16 @@ def caption(
 
 def flags_of_all(cells: pd.DataFrame) -> tuple[str, ...]:
     """Flags that every measured cell carries, in the first cell's order; none where one cell was measured."""
-    measured = cells.loc[(cells["status"] == "ok") & (cells["attack"] != WORST), "flags"]
+    measured = cells.loc[(cells["status"] == "ok") & ~_is_worst(cells), "flags"]
     if len(measured) < 2:
         return ()
     common = set.intersection(*(set(flags) for flags in measured))
     return tuple(text for text in measured.iloc[0] if text in common)
+
+
+def _is_worst(cells: pd.DataFrame) -> pd.Series[bool]:
+    """Which rows are worst cases and no attacks."""
+    return cells["attack"].str.startswith(WORST)
 
 
 def spans(values: Iterable[float], form: str = "{:.0f}", unit: str = "") -> str:

@@ -8,50 +8,71 @@ from typing import Any
 
 import numpy as np
 
-from mibench.key import canonical
+from mibench.flags import Floats, attacks_people, best_of, halves, scene, shared_labels
 from mibench.report.frame import Json, part
 from mibench.statistics import bootstrap_mean, wilson
 
 WORST = "worst case"
+"""How the label of the line begins; the number of attacks follows."""
 
 
 def worst_cases(records: Sequence[Json]) -> list[Json]:
     """One record for each defense that several attacks met, as if the best attack of each label were one.
 
-    Its AA is the mean over protected labels of the largest share of hits over attacks (controls left out), in
-    any white-box view; the interval resamples labels. The judge chooses the attack, so an attacker can do no
-    better with these attacks. Records from before shares were kept by label give none.
+    Defenses of one scene are held against the same attacks: those that were measured on every defense that
+    two or more attacks met, in any white-box view. Left out are controls, attacks on single images (they
+    hold private predictions), and records from before hits were kept. Labels need two images or more.
     """
-    groups: dict[str, list[Json]] = defaultdict(list)
+    scenes: dict[str, dict[str, list[Json]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        attack = part(record, "attack")
-        if record.get("status") == "ok" and not attack.get("control") and record.get("by_target"):
-            groups[_scene(record)].append(record)
-    return [_worst(group) for group in groups.values() if len({_label(one) for one in group}) > 1]
+        if attacks_people(record):
+            scenes[scene(record)][str(part(record, "defense").get("label"))].append(record)
+    return [worst for by_defense in scenes.values() for worst in _of_scene(list(by_defense.values()))]
 
 
-def _worst(group: list[Json]) -> Json:
+def worst_shares(even: Floats, odd: Floats) -> Floats:
+    """The share of hits of the best of A attacks on each of L labels, (L,), without bias from the choice.
+
+    The largest of several noisy shares is too large. So the attack is chosen on one half of the images and
+    scored on the other, both ways round, and the two are averaged (cross-fitting; Chernozhukov et al.,
+    Econometrics Journal 21 (2018), arXiv:1608.00060).
+
+    Args:
+        even: (A, L), shares of hits over the even images.
+        odd: (A, L), over the odd ones.
+    """
+    mean: Floats = (best_of(even, odd) + best_of(odd, even)) / 2
+    return mean
+
+
+def _of_scene(groups: list[list[Json]]) -> list[Json]:
+    """The worst cases of the defenses of one scene, from the records of each."""
+    groups = [group for group in groups if len({_label(one) for one in group}) > 1]
+    if not groups:
+        return []
+    attacks = set.intersection(*({_label(one) for one in group} for group in groups))
+    groups = [[one for one in group if _label(one) in attacks] for group in groups]
+    if len(attacks) < 2:
+        return []
+    labels = shared_labels([one for group in groups for one in group])
+    return [_worst(group, labels, len(attacks)) for group in groups if labels]
+
+
+def _worst(group: list[Json], labels: Sequence[str], num_attacks: int) -> Json:
     """The first record of a group, with the worst case in place of its attack and estimates."""
-    labels = sorted(group[0]["by_target"])
-    shares = np.array([max(one["by_target"].get(label, 0.0) for one in group) for label in labels])
-    count = int((part(group[0], "estimates").get("aa") or {}).get("count") or len(labels))
+    shares = worst_shares(*halves(group, labels))
+    count = sum(len(group[0]["hits"][label]) for label in labels)
     mean = float(shares.mean())
-    if len(labels) == 1 or mean in (0.0, 1.0):  # a bootstrap of equal values has no width
+    if np.ptp(shares) == 0:  # a bootstrap of equal values has no width
         low, high = wilson(round(mean * count), count)
     else:
         low, high = bootstrap_mean(shares)
+    name = f"{WORST} of {num_attacks} attacks"
     kept: dict[str, Any] = {**group[0], "cell": "", "view": "any", "flags": (), "queries": {}}
-    kept["attack"] = {"label": WORST, "name": WORST, "access": "any", "control": False, "params": {}}
+    kept["attack"] = {"label": name, "name": WORST, "access": "any", "control": False, "params": {}}
     kept["estimates"] = {"aa": {"value": mean, "low": low, "high": high, "count": count}}
     return kept
 
 
 def _label(record: Json) -> str:
     return str(part(record, "attack").get("label"))
-
-
-def _scene(record: Json) -> str:
-    """What must be equal for attacks to be compared."""
-    data, defense = part(record, "data"), part(record, "defense")
-    names = (record.get("suite"), data.get("digest"), record.get("victim_net"), record.get("seed"))
-    return canonical([*names, defense.get("label")])

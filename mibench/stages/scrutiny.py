@@ -43,18 +43,20 @@ class Attacked:
 def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
     """What a record says of a cell beside its metrics.
 
-    Keys: `by_target`, share of judged hits of each protected label; `effort`, list of {queries, aa, loss};
+    Keys: `hits`, by protected label as text a 0 or 1 for each image in order; `effort`, list of {queries,
+    aa, loss};
     `restarts`, {single, gain} or None; `rise`, gain of AA over the effort curve, or None;
     `silent_gradients`, share of images whose gradient is nothing, or None without a white-box view.
     """
     hits = in_top(case.logits, case.got.targets, places=1)
     rows = case.protected
     labels = case.got.targets[rows]
-    by_target = {
-        str(label): float(hits[rows][labels == label].float().mean()) for label in labels.unique().tolist()
+    by_label = {
+        str(label): "".join("01"[hit] for hit in hits[rows][labels == label].tolist())
+        for label in labels.unique().tolist()
     }
     curve = _effort(case, models)
-    found: Json = {"by_target": by_target, "effort": [], "restarts": None, "rise": None}
+    found: Json = {"hits": by_label, "effort": [], "restarts": None, "rise": None}
     if curve is not None:
         found["effort"] = [_point(*step, labels, ctx.child("effort")) for step in curve]
         found["rise"] = _json(gain(curve[0][1], curve[-1][1], labels, ctx.child("rise")))
@@ -100,7 +102,9 @@ def judged_hits(case: Case, pixels: Tensor, targets: Tensor) -> Tensor:
 def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
     """Share of public images whose cross-entropy towards a protected label has no gradient."""
     labels = case.got.targets[case.protected].unique()
-    images = case.defender_public.images[:_PROBES]
+    public = case.defender_public.images
+    num = min(_PROBES, len(public))
+    images = public[torch.arange(num) * len(public) // num]  # they lie person by person
     silent = []
     for model in models:
         if model.view is None:
@@ -117,7 +121,7 @@ def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
 
 
 def _point(queries: int, hits: Tensor, losses: Tensor, labels: Tensor, ctx: Context) -> Json:
-    loss = float(losses.mean())
+    loss = float(losses.nanmean())
     return {
         "queries": queries,
         "aa": _json(rate(hits, labels, ctx)),

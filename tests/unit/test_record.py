@@ -41,7 +41,7 @@ def test_record_survives_json() -> None:
 
 def test_what_a_second_look_found_survives_json() -> None:
     found = record(
-        by_target={"1": 0.5},
+        hits={"1": "10"},
         effort=({"queries": 2, "aa": None, "loss": None}, {"queries": 9, "aa": None, "loss": -1.5}),
         scrutiny={"restarts": None, "rise": None, "silent_gradients": 0.25},
     )
@@ -50,7 +50,7 @@ def test_what_a_second_look_found_survives_json() -> None:
 
 def test_a_record_of_the_first_schema_was_not_looked_at_twice() -> None:
     (loaded,) = read_records(GOLDEN / "record-1.jsonl")
-    assert (loaded.by_target, loaded.effort, loaded.scrutiny) == ({}, (), {})
+    assert (loaded.hits, loaded.effort, loaded.scrutiny) == ({}, (), {})
 
 
 def test_nan_becomes_null() -> None:

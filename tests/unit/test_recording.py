@@ -33,7 +33,7 @@ def test_fakes_that_miss_their_label_are_flagged(
         "queries": {},
         "notes": notes,
         "scrutiny": {
-            "by_target": {},
+            "hits": {"0": "10"},
             "effort": [],
             "restarts": None,
             "rise": None,
@@ -43,3 +43,4 @@ def test_fakes_that_miss_their_label_are_flagged(
     }
     record = measured_record(plan, plan.cells[0], Artifact({}, value, {}))
     assert (FLAG in record.flags) == flagged
+    assert record.hits == {"0": "10"}

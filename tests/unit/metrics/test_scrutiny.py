@@ -49,7 +49,7 @@ def look(case: Case, tensors: dict[str, Tensor], view: Any = None) -> dict[str, 
 
 def test_who_leaks(make_case: MakeCase) -> None:
     found = look(case_of(make_case, 0, 1, 3, 3), {})
-    assert found["by_target"] == {"0": 0.5, "3": 1.0}
+    assert found["hits"] == {"0": "10", "3": "11"}
     assert (found["effort"], found["rise"], found["restarts"]) == ([], None, None)
 
 
@@ -82,6 +82,28 @@ def test_an_unknown_loss_is_null(make_case: MakeCase) -> None:
     assert look(case_of(make_case, 0, 0, 3, 3), tensors)["effort"][0]["loss"] is None
 
 
+def test_one_unknown_loss_does_not_hide_the_others(make_case: MakeCase) -> None:
+    tensors = effort((0, 0, 3, 3))
+    tensors["effort.loss"] = torch.tensor([[2.0, torch.nan, 4.0, 3.0]])
+    assert look(case_of(make_case, 0, 0, 3, 3), tensors)["effort"][0]["loss"] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "ends"),
+    [
+        ((1, 1, 1, 1), (0, 0, 3, 3), (0.51, 1.0)),
+        ((0, 0, 3, 3), (1, 1, 1, 1), (-1.0, -0.51)),
+        ((0, 0, 3, 3), (0, 0, 3, 3), (-0.49, 0.49)),
+    ],
+)
+def test_a_gain_that_is_the_same_everywhere_is_still_uncertain(
+    make_case: MakeCase, before: tuple[int, ...], after: tuple[int, ...], ends: tuple[float, float]
+) -> None:
+    rise = look(case_of(make_case, *after), effort(before, after))["rise"]
+    assert (rise["low"], rise["high"]) == pytest.approx(ends, abs=0.005)
+    assert rise["low"] <= rise["value"] <= rise["high"]
+
+
 @pytest.mark.parametrize(
     ("view", "share"),
     [
@@ -94,6 +116,20 @@ def test_an_unknown_loss_is_null(make_case: MakeCase) -> None:
 def test_silent_gradients_are_counted(make_case: MakeCase, view: Any, share: float) -> None:
     found = look(case_of(make_case, 0, 0, 3, 3), {}, view)
     assert found["silent_gradients"] == share
+
+
+def test_gradients_are_looked_at_on_people_all_over_the_public_images(make_case: MakeCase) -> None:
+    """Images lie person by person; gradients are silent on the first of four people alone."""
+    people = [person for person in range(4) for _ in range(40)]
+    case = make_case(
+        one_hots((0, 0, 3, 3)),
+        TARGETS,
+        protected=(0, 3),
+        models=(((0, 3), None),),
+        public=labeled(one_hots(people), people),
+    )
+    found = look(case, {}, lambda x: torch.where(x[:, 0, :, 0] > 0.5, 0.0, 1.0) * x.flatten(1))
+    assert found["silent_gradients"] == 0.25
 
 
 def test_without_a_white_box_view_there_are_no_gradients_to_look_at(make_case: MakeCase) -> None:
