@@ -10,7 +10,6 @@ Source: Nguyen et al., NeurIPS 2023 (arXiv:2310.19342), and the authors' code.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mibench.attack import Attack, Effort, Reconstructions
+from mibench.attack import Attack, Reconstructions, without_queries
 from mibench.augment import Views
 from mibench.distil import Student, load_students, train_students
 from mibench.gan import WganPrior, pack, unpack
@@ -214,12 +213,3 @@ def surrogate(nets: list[Classifier]) -> WhiteBoxVictim:
         return torch.stack([net(x) for net in nets]).mean(0)
 
     return WhiteBoxVictim(lambda x: mean(x).softmax(1), nets[0], view=mean)
-
-
-def without_queries(effort: Effort | None) -> Effort | None:
-    """The last point of an effort curve, at no query: to stop earlier would have saved none."""
-    if effort is None:
-        return None
-    return dataclasses.replace(
-        effort, queries=torch.zeros(1, dtype=torch.int64), images=effort.images[-1:], loss=effort.loss[-1:]
-    )

@@ -35,13 +35,16 @@ class Adaptive:
         views: jittered looks at each image whose answers are averaged, >= 1; averages out noise that hangs
             on the image, and brings back what rounding took. The looks are the same for all images.
         view: the jitter of a look.
-        combine: how answers are put together; the median withstands heavy-tailed noise.
-        labels_only: use the labels alone and never the scores: each look is a vote.
+        combine: how scores or logits are put together; the median withstands heavy-tailed noise. Votes are
+            counted either way.
+        labels_only: use the labels alone and never the scores: each look is a vote. A victim that tells
+            labels alone is asked so in any case.
         fill_zeros: put half of the smallest positive score in for zeros, which rounding leaves.
         student: attack a net distilled from the victim's answers on public images, and not the victim.
         student_access: what the student is distilled from; the attack needs no more access than that.
-        avoid_rounds: times that the attack is run again, pushed away from what it found before, >= 0; the
-            last run counts. Needs a white-box attack. Steps around a planted decoy.
+        avoid_rounds: times that the attack is run again for each label, pushed away from what it found for
+            that label before, >= 0; the last run counts, also where it is worse. Repeats of a label share
+            what was found. Needs a white-box attack. Steps around a planted decoy.
         avoid_weight: logits taken off an image whose features point where earlier finds of its label do.
     """
 
@@ -74,19 +77,28 @@ class Adaptive:
         return access if self.student is None else _LEVELS[self.student_access]
 
 
-def automatic(weak_to: frozenset[Weakness], access: type[LabelVictim]) -> Adaptive | None:
+def automatic(
+    weak_to: frozenset[Weakness], access: type[LabelVictim], *, acts: str, view: str
+) -> Adaptive | None:
     """The options that a defense's weaknesses call for, for an attack of some access; None for none.
 
-    Averaged looks help an attack that reads released answers; a white-box attack in the stripped view reads
-    what lies before them, but pays for the looks alike, so it gets them only where noise is drawn inside.
+    Looks are paid for, so they are taken only where they meet something: a white-box attack in the stripped
+    view reads what lies before an output step, and needs them only for noise that is drawn inside the net.
+
+    Args:
+        weak_to: `Defense.weaknesses`.
+        access: of the attack.
+        acts: `Defense.acts`.
+        view: what the attack sees: "stripped", "deployed" or "black-box".
     """
     is_white = issubclass(access, WhiteBoxVictim)
+    is_met = not is_white or acts != "output" or view == "deployed"
     chosen: dict[str, object] = {}
-    if "fresh_noise" in weak_to:
+    if is_met and "fresh_noise" in weak_to:
         chosen["repeats"] = _LOOKS
-    if not is_white and weak_to & {"keyed_noise", "rounding"}:
+    if is_met and weak_to & {"keyed_noise", "rounding"}:
         chosen["views"] = _LOOKS
-    if not is_white and "rounding" in weak_to:
+    if not is_white and "rounding" in weak_to:  # logits have no zeros to fill
         chosen["fill_zeros"] = True
     if is_white and "decoys" in weak_to:
         chosen["avoid_rounds"] = 1

@@ -14,7 +14,7 @@ from mibench.adaptive import Adaptive, Weakness, automatic
 from mibench.errors import PluginError
 from mibench.plugin import Context, Plugin
 from mibench.prior import Prior, PriorSpec
-from mibench.victim import LabelVictim
+from mibench.victim import LabelVictim, WhiteBoxVictim
 
 V = TypeVar("V", bound=LabelVictim)
 Goal = Literal["class", "instance"]
@@ -37,6 +37,18 @@ class Effort:
     images: Tensor
     loss: Tensor
     single: Tensor | None = None
+
+
+def without_queries(effort: Effort | None) -> Effort | None:
+    """The last point of an effort curve, at no query, of a search in nets that the attacker owns.
+
+    To stop such a search earlier would have saved no query.
+    """
+    if effort is None:
+        return None
+    return dataclasses.replace(
+        effort, queries=torch.zeros(1, dtype=torch.int64), images=effort.images[-1:], loss=effort.loss[-1:]
+    )
 
 
 @dataclass(frozen=True)
@@ -104,11 +116,37 @@ class Attack(Plugin, Generic[V]):
         """The access that the attack needs with its adaptive options; a student may stand in for more."""
         return self.adaptive.access_of(self.access) if isinstance(self.adaptive, Adaptive) else self.access
 
-    def against(self, weak_to: frozenset[Weakness]) -> Self:
-        """The attack as it meets a defense of these weaknesses: "auto" becomes the options that apply."""
+    def against(self, weak_to: frozenset[Weakness], acts: str, view: str) -> Self:
+        """The attack as it meets a defense: "auto" becomes the options that apply.
+
+        Args:
+            weak_to: `Defense.weaknesses`.
+            acts: `Defense.acts`.
+            view: what the attack sees: "stripped", "deployed" or "black-box".
+
+        Raises:
+            ValueError: adaptive options that could do nothing for this attack.
+        """
+        self._check_adaptive()
         if self.adaptive != "auto":
             return self
-        return dataclasses.replace(self, adaptive=automatic(weak_to, self.access))
+        return dataclasses.replace(self, adaptive=automatic(weak_to, self.access, acts=acts, view=view))
+
+    def _check_adaptive(self) -> None:
+        """Raise ValueError for adaptive options that this attack would not feel."""
+        if self.adaptive is not None and self.goal == "instance":
+            raise ValueError(
+                f"attack '{self.name}': adaptive does not go with goal 'instance', whose eavesdropped "
+                "predictions cannot be asked for again. Leave adaptive out, or set the goal to 'class'."
+            )
+        if not isinstance(self.adaptive, Adaptive) or not issubclass(self.needed_access, WhiteBoxVictim):
+            return
+        for name in ("labels_only", "fill_zeros"):
+            if getattr(self.adaptive, name):
+                raise ValueError(
+                    f"attack '{self.name}': adaptive.{name} changes released scores, and white-box access "
+                    "reads logits. Leave it out, or add a student with student_access = 'score' or 'label'."
+                )
 
     @property
     def goal(self) -> Goal:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from mibench.attack import Attack
 from mibench.defense import Defense
-from mibench.errors import BlockedError
+from mibench.errors import BlockedError, SuiteError
 from mibench.graph import Graph, Seen
 from mibench.key import Key
 from mibench.registry import loaded_files
@@ -105,6 +105,7 @@ def build_plan(suite: Suite, *, zoo: bool = True) -> Plan:
 
     Raises:
         DataError: the suite's image folder cannot be read.
+        SuiteError: an attack has adaptive options that could do nothing for it.
     """
     graph = Graph(suite)
     cells = []
@@ -122,7 +123,7 @@ def _views(suite: Suite, attack: Attack[Any]) -> tuple[str, ...]:
 
 def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], view: str, seed: int) -> Cell:
     """One cell and its tasks; a cell that makes no sense is blocked with the reason."""
-    attack = dataclasses.replace(attack, plugin=attack.plugin.against(defense.plugin.weaknesses))
+    attack = _met(graph.suite, attack, defense.plugin, view)
     protected, others = graph.suite.targets.draw(graph.suite.data.private, seed)
     cell = Cell(attack=attack, defense=defense, view=view, seed=seed, protected=protected)
     try:
@@ -134,6 +135,15 @@ def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], vie
         return dataclasses.replace(cell, blocked=str(error))
     measure = graph.measure(f"{attack.label} on {defense.label}", models, seed)
     return dataclasses.replace(cell, models=models, measure=measure)
+
+
+def _met(suite: Suite, attack: Entry[Attack[Any]], defense: Defense, view: str) -> Entry[Attack[Any]]:
+    """The attack with the adaptive options with which it meets this defense in this view."""
+    try:
+        plugin = attack.plugin.against(defense.weaknesses, defense.acts, view)
+    except ValueError as error:
+        raise SuiteError(f"suite {suite.name}, attacks.{attack.label}: {error}") from error
+    return dataclasses.replace(attack, plugin=plugin)
 
 
 def _divide(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mibench.adaptive import Adaptive
-from mibench.attack import Attack, Effort, Reconstructions
+from mibench.attack import Attack, Effort, Reconstructions, without_queries
 from mibench.augment import Views
 from mibench.defense import Released
 from mibench.distil import agreement, load_students, train_students
@@ -43,20 +43,30 @@ def adapt_with(attack: Attack[Any], victim: LabelVictim, prior: Prior, public: T
 def invert_with(
     attack: Attack[Any], victim: LabelVictim, prior: Prior, targets: Tensor, ctx: Context
 ) -> Reconstructions:
-    """The reconstructions of an attack with its adaptive options."""
+    """The reconstructions of an attack with its adaptive options.
+
+    Their effort curve counts every look at an image as a query, and nothing where a student was asked.
+
+    Raises:
+        ValueError: avoid_rounds for an attack that is not white-box.
+    """
     options = options_of(attack)
     victim = looking(victim, options, ctx)
     if options.student is not None:
         victim = student_victim(attack, victim, prior, ctx)
     own = {name: value for name, value in prior.items() if not name.startswith(_OWN)}
     if options.avoid_rounds == 0:
-        return _all_looks(attack.invert(victim, own, targets, ctx), victim)
-    if not isinstance(victim, WhiteBoxVictim):
+        got = attack.invert(victim, own, targets, ctx)
+    elif isinstance(victim, WhiteBoxVictim):
+        got = _invert_around(attack, victim, own, targets, ctx)
+    else:
         raise ValueError(
             f"attack '{attack.name}': avoid_rounds = {options.avoid_rounds} needs white-box access, it has "
             f"{victim.level}. Leave it out."
         )
-    return _all_looks(_invert_around(attack, victim, own, targets, ctx), victim)
+    if options.student is not None:
+        return dataclasses.replace(got, effort=without_queries(got.effort))
+    return _all_looks(got, victim)
 
 
 def _all_looks(got: Reconstructions, victim: LabelVictim) -> Reconstructions:
@@ -77,6 +87,8 @@ def looking(victim: LabelVictim, options: Adaptive, ctx: Context) -> LabelVictim
     if not options.is_looking:
         return victim
     looks = options.views * options.repeats
+    # who is told labels alone cannot average vectors
+    is_voting = options.labels_only or not isinstance(victim, ScoreVictim)
     seed = derive_seed(ctx.seed, "looks")
 
     def images(x: Tensor) -> list[Tensor]:
@@ -86,10 +98,17 @@ def looking(victim: LabelVictim, options: Adaptive, ctx: Context) -> LabelVictim
         return [one for one in shown for _ in range(options.repeats)]
 
     def answered(released: Answer) -> Answer:
-        return lambda x: _combined([_vote(released(one), options) for one in images(x)], options)
+        def answer(x: Tensor) -> Tensor:
+            told = [released(one) for one in images(x)]
+            joined = (
+                torch.stack([_vote(one) for one in told]).mean(0) if is_voting else _joined(told, options)
+            )
+            return _on_simplex(joined, options)
+
+        return answer
 
     def seen(view: Answer) -> Answer:
-        return lambda x: torch.stack([view(one) for one in images(x)]).mean(0)
+        return lambda x: _joined([view(one) for one in images(x)], options)
 
     other = victim.asked_through(answered, per_image=looks)
     return other.seen_through(seen) if isinstance(other, WhiteBoxVictim) else other
@@ -99,20 +118,22 @@ def _look(view: Views, x: Tensor, noise: Noise, number: int) -> Tensor:
     return x if number == 0 else view.of(x, noise, purpose="look", step=number)
 
 
-def _vote(released: Tensor, options: Adaptive) -> Tensor:
-    if not options.labels_only:
-        return released
+def _vote(released: Tensor) -> Tensor:
     return F.one_hot(released.argmax(1), released.shape[1]).to(released)
 
 
-def _combined(answers: list[Tensor], options: Adaptive) -> Tensor:
-    """One probability vector for each image from several, (N, K)."""
+def _joined(answers: list[Tensor], options: Adaptive) -> Tensor:
+    """One vector of scores or logits for each image from several, (N, K)."""
     stacked = torch.stack(answers)
-    joined = stacked.mean(0) if options.combine == "mean" else stacked.median(0).values
+    return stacked.mean(0) if options.combine == "mean" else stacked.median(0).values
+
+
+def _on_simplex(joined: Tensor, options: Adaptive) -> Tensor:
+    """Joined scores (N, K) as probabilities, their zeros filled if that is asked for."""
     if options.fill_zeros:
         positive = torch.where(joined > 0, joined, torch.inf).amin(1, keepdim=True)
         joined = torch.where(joined > 0, joined, positive / 2)
-    # a median over looks no longer sums to 1; votes for nobody cannot be
+    # a median over looks no longer sums to 1
     return joined / joined.sum(1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
 
 
@@ -148,44 +169,96 @@ def student_victim(attack: Attack[Any], victim: LabelVictim, prior: Prior, ctx: 
 def _invert_around(
     attack: Attack[Any], victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context
 ) -> Reconstructions:
-    """The last of several runs, each pushed away from the features that earlier runs found for its label."""
-    options = options_of(attack)
-    rounds = options.avoid_rounds + 1
+    """The last of several runs, each pushed away from the features that earlier runs found for its label.
+
+    Labels are run one by one, so that one ends the same alone and in company; repeats of a label share the
+    directions of what was found for it.
+    """
+    rounds = options_of(attack).avoid_rounds + 1
     if victim.allowance is not None:
         victim = victim.seen_through(lambda view: view)
         victim.allowance = (victim.allowance or 0) // rounds
+    first = attack.invert(victim, prior, targets, ctx)
+    rows = [torch.nonzero(targets == label).squeeze(1) for label in targets.unique()]
+    return _merged([_rerun(attack, victim, prior, _taken(first, own), ctx) for own in rows], rows)
+
+
+def _rerun(
+    attack: Attack[Any], victim: WhiteBoxVictim, prior: Prior, got: Reconstructions, ctx: Context
+) -> Reconstructions:
+    """The last of the further runs for one label, after a first one's reconstructions of it."""
+    options = options_of(attack)
     directions: list[Tensor] = []
-    got = attack.invert(victim, prior, targets, ctx)
-    for number in range(1, rounds):
+    for number in range(1, options.avoid_rounds + 1):
         directions.append(_found(victim, got, ctx))
-        pushed = victim.seen_through(_push(victim, directions, options.avoid_weight))
+        label = int(got.targets[0])
+        pushed = victim.seen_through(_push(victim, label, torch.stack(directions), options.avoid_weight))
         before = got.effort
-        got = attack.invert(pushed, prior, targets, ctx.child(f"round {number}"))
+        got = attack.invert(pushed, prior, got.targets, ctx.child(f"round {number}"))
         got = dataclasses.replace(got, effort=_later(got.effort, before))
     return got
 
 
 def _found(victim: WhiteBoxVictim, got: Reconstructions, ctx: Context) -> Tensor:
-    """Unit mean features of what was found for each label, (K, d); zero for labels not asked for."""
+    """Unit mean features (d,) of the reconstructions of one label."""
     with torch.no_grad():
-        parts = [victim.net.features(x.to(ctx.device)).cpu() for x in got.images.split(ctx.max_batch)]
-    features = F.normalize(torch.cat(parts), dim=1)
-    sums = torch.zeros(victim.num_classes, features.shape[1]).index_add_(0, got.targets, features)
-    return F.normalize(sums, dim=1).to(ctx.device)
+        parts = [victim.net.features(x.to(ctx.device)) for x in got.images.split(ctx.max_batch)]
+    return F.normalize(F.normalize(torch.cat(parts), dim=1).sum(0), dim=0)
 
 
-def _push(victim: WhiteBoxVictim, directions: list[Tensor], weight: float) -> Callable[[Answer], Answer]:
-    """Takes weight * cos(features, found direction) off the logit of each label, summed over earlier runs."""
+def _push(
+    victim: WhiteBoxVictim, label: int, directions: Tensor, weight: float
+) -> Callable[[Answer], Answer]:
+    """Takes weight * cos(features, direction) off the logit of one label, summed over directions (n, d)."""
 
     def change(view: Answer) -> Answer:
         def logits(x: Tensor) -> Tensor:
-            features = F.normalize(victim.net.features(x), dim=1)
-            near = torch.stack([features @ direction.T for direction in directions]).sum(0)
-            return view(x) - weight * near
+            near = (F.normalize(victim.net.features(x), dim=1) @ directions.T).sum(1)
+            plain = view(x)
+            own = torch.arange(plain.shape[1], device=plain.device) == label
+            return plain - weight * near[:, None] * own
 
         return logits
 
     return change
+
+
+def _taken(got: Reconstructions, rows: Tensor) -> Reconstructions:
+    """Some rows (R,) of reconstructions, with their effort curve."""
+    effort = got.effort
+    if effort is not None:
+        single = None if effort.single is None else effort.single[rows]
+        effort = Effort(effort.queries, effort.images[:, rows], effort.loss[:, rows], single)
+    return Reconstructions(got.images[rows], got.targets[rows], got.confidence[rows], effort)
+
+
+def _merged(parts: list[Reconstructions], rows: list[Tensor]) -> Reconstructions:
+    """Reconstructions of several labels, each put back in its rows of the whole."""
+    order = torch.cat(rows).argsort()
+    efforts = [part.effort for part in parts if part.effort is not None]
+    joined = Reconstructions(
+        torch.cat([part.images for part in parts]),
+        torch.cat([part.targets for part in parts]),
+        torch.cat([part.confidence for part in parts]),
+        _one_curve(efforts) if len(efforts) == len(parts) else None,
+    )
+    return _taken(joined, order)
+
+
+def _one_curve(efforts: list[Effort]) -> Effort | None:
+    """The curve of several labels, at the mean queries over rows; None where one has more points."""
+    if len({len(effort.queries) for effort in efforts}) != 1:
+        return None
+    rows = [effort.images.shape[1] for effort in efforts]
+    spent = torch.stack([effort.queries * count for effort, count in zip(efforts, rows)]).sum(0)
+    queries = -(-spent // sum(rows))  # rounded up
+    singles = [effort.single for effort in efforts if effort.single is not None]
+    return Effort(
+        queries,
+        torch.cat([effort.images for effort in efforts], dim=1),
+        torch.cat([effort.loss for effort in efforts], dim=1),
+        torch.cat(singles) if len(singles) == len(efforts) else None,
+    )
 
 
 def _later(effort: Effort | None, before: Effort | None) -> Effort | None:

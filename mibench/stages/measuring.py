@@ -92,7 +92,7 @@ class _Model:
         self.queries: dict[str, int] = invert.value["queries"]
         self.goal: str = invert.value.get("goal", "class")  # older artifacts know no other
         self.prior_forward = int(invert.value["prior_forward"])
-        # older artifacts lack it; no built-in attack adapts with the victim's gradients
+        # artifacts that lack it are older than the first attack that adapts with the victim's gradients
         self.prior_gradient = int(invert.value.get("prior_gradient", 0))
 
 
