@@ -36,12 +36,13 @@ class MlPrivacyGuard(Defense):
 
     Args:
         noise: "laplace", "student_t" or "cauchy"; the later, the longer its tails.
-        scale: of the noise in units of probability, >= 0; 0 switches the defense off.
+        error_rate: share of changed labels on the private training images for which the scale is chosen, in
+            (0, 1); None takes `scale`.
+        scale: of the noise in units of probability where there is no `error_rate`, >= 0; 0 switches the
+            defense off in any case.
         freedom: degrees of freedom of Student's t, >= 1; whole, as 2 or 3.
         cut: largest size of an entry of the noise in units of `scale`, >= 0; 0 cuts nothing off.
-        error_rate: share of changed labels on the private images for which the scale is chosen, in (0, 1),
-            in place of `scale`; None keeps to `scale`.
-        keep_label: let the label lead, whatever the noise.
+        keep_label: let the label lead, whatever the noise; leaves no `error_rate` to choose a scale for.
         key: what the noise hangs on: the "image", or the released "vector" rounded to 0.001.
         fresh: draw the noise anew for every query.
     """
@@ -61,13 +62,13 @@ class MlPrivacyGuard(Defense):
     )
 
     neutral: ClassVar[Settings | None] = {"scale": 0.0}
-    strength: ClassVar[str] = "scale"
+    strength: ClassVar[str] = "error_rate"
 
     noise: Literal["laplace", "student_t", "cauchy"] = "cauchy"
-    scale: float = 0.05
+    error_rate: float | None = 0.05
+    scale: float = 0.01
     freedom: int = 3
     cut: float = 100.0
-    error_rate: float | None = None
     keep_label: bool = False
     key: Key = "image"
     fresh: bool = False
@@ -83,7 +84,7 @@ class MlPrivacyGuard(Defense):
         if self.error_rate is not None and self.keep_label:
             raise ValueError(
                 f"ml_privacy_guard: error_rate = {self.error_rate} with keep_label asks for errors that are "
-                "then mended. Leave one out."
+                "then mended. Give a scale, and no error_rate."
             )
 
     @property
