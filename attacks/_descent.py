@@ -14,9 +14,9 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from mibench.attack import Attack, Effort, Reconstructions
+from mibench.attack import Attack, Reconstructions
 from mibench.data.split import quantize
-from mibench.inversion import Problem
+from mibench.inversion import Film, Part, Problem, joined
 from mibench.latent import checkpoints, pick_best
 from mibench.noise import Noise, repeats
 from mibench.plugin import Context, Stopwatch
@@ -185,7 +185,8 @@ class PixelDescent(Attack[V]):
             start = self._start(problem, victim.shape, prior).to(ctx.device)
             descent = _Descent(self, scene, problem, scene.canvas.enter(start))
             parts.append(descent.run(done=at * scene.steps, total=len(chunks) * scene.steps))
-        return self._joined(parts, rows, targets, scene)
+        # as many points as without early stops, so that curves of several victims go together
+        return joined(parts, targets, rows=rows, points=len(checkpoints(scene.steps)))
 
     def _scene(self, victim: V, prior: Prior, ctx: Context) -> Scene[V]:
         canvas = self._canvas(prior, victim.shape, ctx)
@@ -197,21 +198,6 @@ class PixelDescent(Attack[V]):
         if self.process == "dae":
             return Codes(self.dae.load(prior, shape, ctx), self.processed, every=self.process_every)
         return Pixels(shape, self.processed, is_boxed=self.process != "none")
-
-    def _joined(self, parts: list[_Part], rows: Tensor, targets: Tensor, scene: Scene[V]) -> Reconstructions:
-        """Reconstructions of all chunks, row by row as the targets stand."""
-        single = torch.cat([part.single for part in parts])[rows] if self.restarts > 1 else None
-        per_step = 1 + self.asked_for_slope(scene.canvas.shape)
-        queries = torch.tensor([1 + at * per_step for at in checkpoints(scene.steps)])
-        effort = Effort(
-            queries=queries * self.restarts,
-            images=torch.cat([part.trail for part in parts], dim=1)[:, rows],
-            loss=torch.cat([part.loss for part in parts], dim=1)[:, rows],
-            single=single,
-        )
-        images = torch.cat([part.images for part in parts])[rows]
-        confidence = torch.cat([part.confidence for part in parts])[rows]
-        return Reconstructions.collect(images, targets, confidence, effort)
 
     def processed(self, x: Tensor, iteration: int) -> Tensor:
         """PROCESS of images x (N, C, H, W) that step number `iteration`, from 1, led to."""
@@ -263,17 +249,6 @@ class PixelDescent(Attack[V]):
         return x.contiguous(memory_format=torch.channels_last)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Reconstructions of one chunk, on the CPU; fields as in Effort and Reconstructions."""
-
-    images: Tensor
-    confidence: Tensor
-    trail: Tensor
-    loss: Tensor
-    single: Tensor
-
-
 class _Descent(Generic[V]):
     """Descent of one chunk; rows that stopped leave the batch.
 
@@ -294,9 +269,9 @@ class _Descent(Generic[V]):
         self.best = states.clone()
         self.best_cost = torch.full((count,), torch.inf, device=device)
         self.best_p = torch.zeros(count, device=device)
-        self.trail: list[tuple[Tensor, Tensor]] = []
+        self.film = Film(scene.victim)
 
-    def run(self, *, done: int, total: int) -> _Part:
+    def run(self, *, done: int, total: int) -> Part:
         """The cheapest visited image of the cheapest restart of each reconstruction."""
         steps, ctx, watch = self.scene.steps, self.scene.ctx, Stopwatch()
         stops = checkpoints(steps)
@@ -304,7 +279,7 @@ class _Descent(Generic[V]):
             look = self.attack.look(self.scene, self.states, self.labels, self.noise, i)
             self._remember(look)
             if i in stops:
-                self.trail.append(self._so_far())
+                self.film.add(*self._so_far())
             stays = ~((look.confidence >= self.attack.conf_stop) | (look.cost >= self.window.amax(1)))
             if i == steps or not stays.any():
                 break
@@ -316,7 +291,9 @@ class _Descent(Generic[V]):
             if watch.is_due():
                 ctx.report(done + i, total, **self._progress())
         ctx.report(done + steps, total, **self._progress())
-        return self._part(len(stops))
+        if i not in stops:  # all rows have stopped between two points
+            self.film.add(*self._so_far())
+        return self._part()
 
     def _remember(self, look: Look) -> None:
         """Keep the active rows' states that are the cheapest so far."""
@@ -332,26 +309,20 @@ class _Descent(Generic[V]):
         self.noise = self.noise[stays.cpu()]
 
     def _so_far(self) -> tuple[Tensor, Tensor]:
-        """A point of the effort curve: bytes (B, C, H, W) and costs (B,) of the best restarts until now."""
+        """A point of the effort curve: images (B, C, H, W) and costs (B,) of the best restarts until now."""
         rows = pick_best(self.best_cost, self.problem.restarts)
-        return quantize(self._drawn(rows)), self.best_cost[rows].cpu()
+        return self._drawn(rows), self.best_cost[rows]
 
     def _drawn(self, rows: Tensor) -> Tensor:
         with torch.no_grad():
             return self.scene.canvas.draw(self.best[rows]).cpu()
 
-    def _part(self, points: int) -> _Part:
-        # where all rows stopped early the curve goes on as it ended
-        trail = self.trail + [self._so_far()] * (points - len(self.trail))
-        rows = pick_best(self.best_cost, self.problem.restarts)
-        first = torch.arange(0, len(self.best), self.problem.restarts, device=rows.device)
-        return _Part(
-            images=self._drawn(rows),
-            confidence=self.best_p[rows].cpu(),
-            trail=torch.stack([images for images, _ in trail]),
-            loss=torch.stack([cost for _, cost in trail]),
-            single=quantize(self._drawn(first)),
-        )
+    def _part(self) -> Part:
+        restarts = self.problem.restarts
+        rows = pick_best(self.best_cost, restarts)
+        first = torch.arange(0, len(self.best), restarts, device=rows.device)
+        single = quantize(self._drawn(first)) if restarts > 1 else None
+        return self.film.part(self._drawn(rows), self.best_p[rows], single)
 
     def _progress(self) -> dict[str, float]:
         return {"cost": float(self.best_cost.mean()), "p": float(self.best_p.mean())}

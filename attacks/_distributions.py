@@ -13,9 +13,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mibench.attack import Effort, Reconstructions
+from mibench.attack import Reconstructions
 from mibench.data.split import quantize
-from mibench.latent import Search, checkpoints, pick_best, search_latents
+from mibench.inversion import Film, Part, joined
+from mibench.latent import Search, pick_best, search_latents
 from mibench.nets.flows import CouplingFlow
 from mibench.plugin import Context
 from mibench.victim import WhiteBoxVictim
@@ -154,10 +155,7 @@ class Recovery:
                 work = _Chunk(labels[chunk], torch.searchsorted(chunk, owner[rows]), noise[rows])
                 parts.append(self._solve(work, length, ctx))
                 order.append(rows)
-        whole = _joined(parts, torch.cat(order).argsort())
-        queries = self._queries(steps, len(targets))
-        effort = Effort(queries, whole.trail, whole.loss, whole.single if self.best_of > 1 else None)
-        return Reconstructions.collect(whole.images, targets, whole.score, effort)
+        return joined(parts, targets, rows=torch.cat(order).argsort())
 
     def learn(
         self,
@@ -184,20 +182,20 @@ class Recovery:
         params, _ = search_latents(start, objective, search, ctx, watcher=watcher)
         return params
 
-    def _solve(self, work: _Chunk, steps: int, ctx: Context) -> _Part:
-        trail, losses = [], []
+    def _solve(self, work: _Chunk, steps: int, ctx: Context) -> Part:
+        film = Film(self.victim)
 
         def watch(_step: int, params: Tensor, score: Tensor) -> None:
-            trail.append(quantize(self._images(params, work.place, work.noise[:, :1], ctx)))
-            losses.append(score.cpu()[work.place])
+            film.add(self._images(params, work.place, work.noise[:, :1], ctx), score.cpu()[work.place])
 
         params = self.learn(work.labels, steps, ctx, watch)
         images = self._images(params, work.place, work.noise, ctx)
         targets = work.labels[work.place].repeat_interleave(self.best_of)
         own, score = self._judged(images, targets, ctx)
         best = pick_best(-own, self.best_of)
-        single = quantize(images[:: self.best_of])
-        return _Part(images[best], score[best], torch.stack(trail), torch.stack(losses), single)
+        film.settle(images[best])
+        single = quantize(images[:: self.best_of]) if self.best_of > 1 else None
+        return film.part(images[best], score[best], single)
 
     def _images(self, params: Tensor, place: Tensor, noise: Tensor, ctx: Context) -> Tensor:
         """Images (B * S, C, H, W) that rows `place` (B,) of params draw from noise (B, S, dim)."""
@@ -225,17 +223,6 @@ class Recovery:
             self.search.steps, per_step=self.samples, reserve=reserve, shared_by=repeats
         )
 
-    def _queries(self, steps: Tensor, count: int) -> Tensor:
-        """Images asked about for each of `count` reconstructions at the curve's points, (S,), rounded up.
-
-        It is the mean over labels, whose repeats share the queries of a step.
-        """
-        stops = [checkpoints(length) for length in steps.tolist()]
-        points = max(len(own) for own in stops)
-        total = [sum(self.samples * (own[min(i, len(own) - 1)] + 1) for own in stops) for i in range(points)]
-        total[-1] += self.best_of * count
-        return torch.tensor([-(-asked // count) for asked in total])
-
 
 @dataclass(frozen=True)
 class _Chunk:
@@ -244,34 +231,3 @@ class _Chunk:
     labels: Tensor
     place: Tensor
     noise: Tensor
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Reconstructions of some rows, on the CPU; fields as in Reconstructions and Effort."""
-
-    images: Tensor
-    score: Tensor
-    trail: Tensor
-    loss: Tensor
-    single: Tensor
-
-
-def _joined(parts: list[_Part], order: Tensor) -> _Part:
-    """All rows in the order asked for; the last point of the curve is what is returned."""
-    points = max(len(part.trail) for part in parts)
-    images = torch.cat([part.images for part in parts])[order]
-    trail = torch.cat([_stretched(part.trail, points) for part in parts], dim=1)[:, order]
-    trail[-1] = quantize(images)
-    return _Part(
-        images,
-        torch.cat([part.score for part in parts])[order],
-        trail,
-        torch.cat([_stretched(part.loss, points) for part in parts], dim=1)[:, order],
-        torch.cat([part.single for part in parts])[order],
-    )
-
-
-def _stretched(curve: Tensor, points: int) -> Tensor:
-    """A curve (S, ...) that stays where it ended until it has so many points."""
-    return torch.cat([curve, curve[-1:].expand(points - len(curve), *curve.shape[1:])])

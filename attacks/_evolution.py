@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.attack import Effort, Reconstructions
-from mibench.data.split import quantize
+from mibench.attack import Reconstructions
+from mibench.inversion import Film, Part, joined
 from mibench.latent import checkpoints
 from mibench.noise import Noise
 from mibench.plugin import Context, Stopwatch
@@ -134,7 +133,7 @@ def evolve(
 
     Returns:
         One reconstruction for each target, with its effort curve: losses are -log of the released score, and
-        one that is done asks no more, so its queries are an upper limit.
+        one that is done asks no more.
 
     Raises:
         QueryBudgetError: the allowance does not even pay for the start.
@@ -146,38 +145,22 @@ def evolve(
         trial = Trial(victim, space, labels, noise[rows], ctx, fitness=fitness, stop=stop)
         parts.append(_lived(trial, begin, generations))
         ctx.report(int(rows[-1]) + 1, len(targets), score=float(parts[-1].confidence.mean()))
-    trail = torch.cat([part.trail for part in parts], dim=1)
-    loss = torch.cat([part.loss for part in parts], dim=1)
-    queries = torch.tensor([first + each * generation for generation in checkpoints(generations)])
-    images = torch.cat([part.images for part in parts])
-    confidence = torch.cat([part.confidence for part in parts])
-    return Reconstructions.collect(images, targets, confidence, Effort(queries, trail, loss))
+    return joined(parts, targets)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One chunk's reconstructions, on the CPU; fields as in Effort and Reconstructions."""
-
-    images: Tensor
-    confidence: Tensor
-    trail: Tensor
-    loss: Tensor
-
-
-def _lived(trial: Trial, begin: Callable[[Trial, int], Advance], generations: int) -> _Part:
+def _lived(trial: Trial, begin: Callable[[Trial, int], Advance], generations: int) -> Part:
     """The reconstructions of one chunk after all its generations."""
-    advance, stops, watch = begin(trial, generations), frozenset(checkpoints(generations)), Stopwatch()
-    trail, losses = [], []
+    film, stops, watch = Film(trial.victim), frozenset(checkpoints(generations)), Stopwatch()
+    advance = begin(trial, generations)
     for generation in range(generations + 1):
         rows = torch.nonzero(~trial.is_done).squeeze(1)
         if generation > 0 and len(rows) > 0:
             advance(rows, generation)
         if generation in stops:
-            trail.append(quantize(_pictured(trial)))
-            losses.append(-trial.confidence.clamp_min(LEAST).log().cpu())
+            film.add(_pictured(trial), -trial.confidence.clamp_min(LEAST).log())
         if watch.is_due():
             trial.ctx.report(generation, generations, score=float(trial.confidence.mean()))
-    return _Part(_pictured(trial), trial.confidence.cpu(), torch.stack(trail), torch.stack(losses))
+    return film.part(_pictured(trial), trial.confidence)
 
 
 def _pictured(trial: Trial) -> Tensor:

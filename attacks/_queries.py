@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mibench.attack import Effort, Reconstructions
 from mibench.data.split import quantize
+from mibench.inversion import for_each
 from mibench.latent import checkpoints
 from mibench.plugin import Context
 from mibench.prior import LatentSpace
@@ -56,10 +57,35 @@ class Trail:
         self._loss[:, rows] = torch.where(later, loss, self._loss[:, rows])
 
     def collect(
-        self, space: LatentSpace, targets: Tensor, ctx: Context, confidence: Tensor | None = None
+        self,
+        space: LatentSpace,
+        targets: Tensor,
+        ctx: Context,
+        confidence: Tensor | None = None,
+        *,
+        spent: Tensor | None = None,
     ) -> Reconstructions:
-        """Images of what the rows hold, with the effort curve; the victim is not asked."""
-        shape = self._latents.shape
-        images = answers(self._latents.flatten(0, 1), space, lambda x: x.cpu(), ctx).unflatten(0, shape[:2])
-        effort = Effort(self.queries, quantize(images), self._loss.cpu())
-        return Reconstructions.collect(images[-1], targets, confidence, effort)
+        """Images of what the rows hold, with the effort curve; the victim is not asked.
+
+        Args:
+            space: a trained generator.
+            targets: (B,), int64.
+            ctx: gives chunk size.
+            confidence: (B,), the victim's scores, or None.
+            spent: (B,), int64; queries of each row in all; None where all have spent what was planned. A row
+                that had no more to ask counts at later points with what it spent.
+        """
+        trail, last, shape = [], [], self._latents.shape
+        left = (shape[0] - 1) * shape[1]  # rows before those of the last point, the only ones kept as floats
+        for part in self._latents.flatten(0, 1).split(ctx.max_batch):
+            images = answers(part, space, lambda x: x.cpu(), ctx)
+            trail.append(quantize(images))
+            last.append(images[max(0, left) :].clone())
+            left -= len(part)
+        points = self.queries if spent is None else self._paid(spent.cpu())
+        effort = Effort(points, torch.cat(trail).unflatten(0, shape[:2]), self._loss.cpu())
+        return Reconstructions.collect(torch.cat(last), targets, confidence, effort)
+
+    def _paid(self, spent: Tensor) -> Tensor:
+        """Mean queries (S,) at the points of rows that spent (B,) in all, rounded up."""
+        return for_each(self.queries[:, None].minimum(spent).sum(1), len(spent))

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from mibench.attack import Attack, Effort, Goal, Reconstructions
 from mibench.data.split import quantize
+from mibench.inversion import for_each
 from mibench.latent import checkpoints
 from mibench.nets.classifier import as_channels_last
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
@@ -155,10 +156,11 @@ class Ami(Attack[ScoreVictim]):
             order = hits[:among].argsort(dim=0, descending=True, stable=True)
             return order[rank % among, rows]
 
-        queries = [evaluation + 1 for evaluation in checkpoints(count - 1)]
-        trail = [chosen(among) for among in queries]
+        tried = [evaluation + 1 for evaluation in checkpoints(count - 1)]
+        trail = [chosen(among) for among in tried]
         effort = Effort(
-            queries=torch.tensor(queries),
+            # the repeats of a label share its candidates
+            queries=for_each(torch.tensor(tried) * len(labels), len(targets)),
             images=torch.stack([quantize(images[best, rows]) for best in trail]),
             loss=torch.stack([-hits[best, rows].clamp_min(_LEAST).log() for best in trail]),
             single=quantize(images[0, rows]),

@@ -148,7 +148,7 @@ class BrepMi(Attack[LabelVictim]):
         missed = targets[~walks.is_found.cpu()].unique().tolist()
         if missed:
             ctx.note("never_hit", missed)
-        return walks.trail.collect(space, targets, ctx)
+        return walks.trail.collect(space, targets, ctx, spent=walks.spent)
 
 
 class _Walks:
@@ -203,14 +203,18 @@ class _Walks:
             rows = (~self.is_found).nonzero().flatten()
             if len(rows) == 0:
                 return
-            noise = streams[rows.cpu() * rounds + one].repeat(attack.start_batch)
-            drawn = self.space.project(self.space.start(noise)).unflatten(0, (len(rows), -1))
-            hit = self.have_label(rows, drawn)
-            first = torch.where(hit.any(1), hit.int().argmax(1), attack.start_batch - 1)
-            self.latents[rows] = drawn[torch.arange(len(rows), device=rows.device), first]
-            self.is_found[rows] = hit.any(1)
-            self._hold_starts(rows)
+            for part in rows.split(max(1, self.ctx.max_batch // attack.start_batch)):
+                self._try_starts(part, streams[part.cpu() * rounds + one].repeat(attack.start_batch))
             self.ctx.report(one, rounds, found=float(self.is_found.float().mean()))
+
+    def _try_starts(self, rows: Tensor, noise: Noise) -> None:
+        """Start rows (R,) at the first latent with their label of those that the noise draws for each."""
+        drawn = self.space.project(self.space.start(noise)).unflatten(0, (len(rows), -1))
+        hit = self.have_label(rows, drawn)
+        first = torch.where(hit.any(1), hit.int().argmax(1), self.attack.start_batch - 1)
+        self.latents[rows] = drawn[torch.arange(len(rows), device=rows.device), first]
+        self.is_found[rows] = hit.any(1)
+        self._hold_starts(rows)
 
     def _hold_starts(self, rows: Tensor) -> None:
         """Hold what the search has for these rows; their loss is 0 with the label, and none without it."""

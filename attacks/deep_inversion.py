@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mibench.attack import Attack, Effort, Reconstructions
-from mibench.data.split import quantize
+from mibench.attack import Attack, Reconstructions
 from mibench.distil import Student, load_students, train_students
-from mibench.latent import IdentityLoss, Search, checkpoints, identity_loss, search_latents
+from mibench.inversion import Film, Part, joined
+from mibench.latent import IdentityLoss, Search, identity_loss, search_latents
 from mibench.nets.classifier import Classifier
 from mibench.noise import Noise, repeats
 from mibench.plugin import Card, Context, Settings
@@ -127,21 +127,14 @@ class DeepInversion(Attack[WhiteBoxVictim]):
         run = _Run(self, victim, prior, ctx)
         slots = slots_of(targets, victim.num_classes, ctx)
         companies, place = torch.unique(slots // self.company, return_inverse=True)
-        images: list[Tensor] = []
-        trail: list[Tensor] = []
-        losses: list[Tensor] = []
+        parts: list[Part] = []
         order: list[Tensor] = []
         for part in torch.arange(len(companies)).split(max(1, ctx.max_batch // self.company)):
             mine = ((place >= part[0]) & (place <= part[-1])).nonzero().flatten()
             wanted = (place[mine] - part[0]) * self.company + slots[mine] % self.company
-            made = run.make(companies[part], wanted)
-            for found, one in zip((images, trail, losses), made):
-                found.append(one)
+            parts.append(run.make(companies[part], wanted))
             order.append(mine)
-        back = torch.cat(order).argsort()
-        pixels = torch.cat(images)[back]
-        effort = Effort(run.queries(), torch.cat(trail, dim=1)[:, back], torch.cat(losses, dim=1)[:, back])
-        return Reconstructions.collect(pixels, targets, run.confidence(pixels, targets), effort)
+        return joined(parts, targets, rows=torch.cat(order).argsort())
 
 
 def slots_of(targets: Tensor, classes: int, ctx: Context) -> Tensor:
@@ -192,16 +185,8 @@ class _Run:
         weight = attack.student_weight
         self.student = load_students((attack.student,), victim, prior, ctx)[0] if weight > 0 else None
 
-    def queries(self) -> Tensor:
-        """Images asked about for one reconstruction at the points of the effort curve, (S,), int64."""
-        counts, before = [], 0
-        for _, steps in self.phases:
-            counts += [before + at + 1 for at in checkpoints(steps)]
-            before += steps + 1
-        return torch.tensor(counts) * self.attack.company
-
-    def make(self, companies: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images (R, C, H, W), curve (S, R, C, H, W), its losses (S, R) of images `wanted` (R,) of companies.
+    def make(self, companies: Tensor, wanted: Tensor) -> Part:
+        """The images `wanted` (R,) of companies; the curve's last point is the look at them in the end.
 
         Args:
             companies: (G,), int64; their numbers.
@@ -210,15 +195,13 @@ class _Run:
         noise, size = self.ctx.noise(companies), self.attack.company
         labels = company_labels(companies, size, self.victim.num_classes, self.ctx).to(self.ctx.device)
         states = noise.normal("start", size * math.prod(self.victim.shape)).to(self.ctx.device)
-        trail: list[Tensor] = []
-        losses: list[Tensor] = []
+        film = Film(self.victim)
 
         def watch(_step: int, found: Tensor, score: Tensor) -> None:
-            trail.append(quantize(self.pixels(found)[wanted]))
-            losses.append(score.cpu()[wanted // size])
+            film.add(self.pixels(found)[wanted], score.cpu()[wanted // size])
 
         for phase, (shrink, steps) in enumerate(self.phases):
-            states, _ = search_latents(
+            states, score = search_latents(
                 states,
                 _Objective(self, labels, noise, shrink=shrink, purpose=f"views {phase}"),
                 self.search(steps),
@@ -226,7 +209,10 @@ class _Run:
                 project=lambda latents: latents.clamp(_LOWEST, _HIGHEST),
                 watcher=watch,
             )
-        return self.pixels(states)[wanted], torch.stack(trail), torch.stack(losses)
+        images = self.pixels(states)[wanted]
+        confidence = self.confidence(images, labels.cpu().flatten()[wanted])
+        film.add(images, score.cpu()[wanted // size])
+        return film.part(images, confidence)
 
     def search(self, steps: int) -> Search:
         """Options of one resolution: a linear rise, then cosine decay to zero."""

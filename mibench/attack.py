@@ -24,9 +24,14 @@ Goal = Literal["class", "instance"]
 class Effort:
     """What the reconstructions would have been, had the attack stopped earlier.
 
+    The last point is what the attack returns: its images are the returned ones, quantized, and its queries
+    are all that was spent for a reconstruction, the choice among restarts included. Earlier points are the
+    best so far by the attack's own loss.
+
     Args:
-        queries: (S,), int64; images asked about for each reconstruction until then, rising. Several looks at
-            one image (`victim.per_image`) count once here; whoever added them counts them.
+        queries: (S,), int64; images asked about for each reconstruction until then, never falling: the mean
+            over all rows of what was spent, rounded up, where rows stop early or share queries. Several looks
+            at one image (`victim.per_image`) count once here; whoever added them counts them.
         images: (S, B, C, H, W), uint8; the best reconstructions until then.
         loss: (S, B), float32; their losses in the attack's own terms, NaN where it has none.
         single: (B, C, H, W), uint8; the reconstructions of the first restart alone; None where the attack

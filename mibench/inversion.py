@@ -1,6 +1,7 @@
 """The one way from a prior to reconstructions: chunks, restarts, search, choice and effort curve.
 
 A latent attack gives its loss, where its searches start and how it chooses among restarts; the rest is here.
+So is how the chunks of any attack keep their effort curves (`Film`) and become one result (`joined`).
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from torch import Tensor
 
 from mibench.attack import Effort, Reconstructions
 from mibench.data.split import quantize
-from mibench.latent import Search, checkpoints, pick_best, search_latents
+from mibench.latent import Search, pick_best, search_latents
 from mibench.noise import Noise, repeats
 from mibench.plugin import Context
 from mibench.prior import LatentSpace
-from mibench.victim import WhiteBoxVictim
+from mibench.victim import LabelVictim, WhiteBoxVictim
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def invert_latents(
         choose: (images (R, C, H, W), problem) -> rows (R / problem.restarts,) of the chosen ones, and the
             victim's score of each image (R,); None takes the largest target logit.
         is_bounded: move each latent into the space's region after each step.
-        per_step: images that `loss` asks the victim about for each search.
+        per_step: images that `loss` asks the victim about for each search; chunks are so much smaller.
         per_choice: images that `choose` asks the victim about for each image that it chooses among.
         further: searches that follow, one after another, with the same loss; its `step` counts on. The
             allowance shortens the last of them first, and drops those that it pays no step of.
@@ -112,9 +113,9 @@ def invert_latents(
     once, ends = restarts * per_step, 1 + len(further) if is_any_end else 1
     wanted = sum(stage.search.steps + 1 for stage in further) + search.steps
     steps = victim.steps_within(wanted, per_step=once, reserve=once + ends * restarts * per_choice)
-    stages = _within([first, *further], steps + 1)
     run = _Run(
-        stages=stages,
+        victim=victim,
+        stages=_within([first, *further], steps + 1),
         ctx=ctx,
         loss=loss,
         start=start or (lambda problem: space.start(problem.noise)),
@@ -122,14 +123,14 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
-    parts = [run.solve(problem) for problem in _problems(targets, restarts, ctx)]
-    return _joined(parts, targets, once * torch.tensor(_looks(stages)), restarts)
+    parts = [run.solve(problem) for problem in _problems(targets, restarts, max(1, per_step, ends), ctx)]
+    return joined(parts, targets)
 
 
-def _problems(targets: Tensor, restarts: int, ctx: Context) -> Iterator[Problem]:
-    """The searches for targets (B,), in chunks of whole reconstructions."""
+def _problems(targets: Tensor, restarts: int, width: int, ctx: Context) -> Iterator[Problem]:
+    """The searches for targets (B,), `width` images each, in chunks of whole reconstructions."""
     noise, before = ctx.noise(targets), repeats(targets)
-    for rows in torch.arange(len(targets)).split(max(1, ctx.max_batch // restarts)):
+    for rows in torch.arange(len(targets)).split(max(1, ctx.max_batch // (restarts * width))):
         ranks = before[rows][:, None] * restarts + torch.arange(restarts)
         yield Problem(
             labels=targets[rows].repeat_interleave(restarts).to(ctx.device),
@@ -155,15 +156,6 @@ def _within(stages: list[Stage], evaluations: int) -> list[Stage]:
     return kept
 
 
-def _looks(stages: list[Stage]) -> list[int]:
-    """Evaluations of the loss, counted from 1, at which the effort curve has a point.
-
-    They are the checkpoints of the first search, and the ends of the others.
-    """
-    ends = list(itertools.accumulate(stage.search.steps + 1 for stage in stages))
-    return [*(step + 1 for step in checkpoints(stages[0].search.steps)), *ends[1:]]
-
-
 def largest_logit(victim: WhiteBoxVictim) -> Choice:
     """The choice of the restart with the largest target logit; scores are the victim's softmax."""
 
@@ -176,21 +168,11 @@ def largest_logit(victim: WhiteBoxVictim) -> Choice:
     return choose
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One chunk's reconstructions, on the CPU; fields as in Effort and Reconstructions."""
-
-    images: Tensor
-    confidence: Tensor
-    trail: Tensor
-    loss: Tensor
-    single: Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     """All that the chunks of one inversion share."""
 
+    victim: WhiteBoxVictim
     stages: list[Stage]
     ctx: Context
     loss: Loss
@@ -199,27 +181,33 @@ class _Run:
     is_any_end: bool
     penalty: Callable[[Tensor, Problem], Tensor] | None
 
-    def solve(self, problem: Problem) -> _Part:
-        """The reconstructions of one chunk."""
-        film = _Film(problem.restarts)
-        evaluation = itertools.count()
-        latents, ends = self.start(problem).to(self.ctx.device), []
+    def solve(self, problem: Problem) -> Part:
+        """The reconstructions of one chunk.
+
+        The effort curve has the checkpoints of the first search, the ends of the others, and the choice.
+        """
+        film, evaluation = Film(self.victim), itertools.count()
+        latents, ends, losses = self.start(problem).to(self.ctx.device), [], []
         for stage in self.stages:
-            latents = self._search(stage, stage.enter(latents), problem, evaluation, film)
+            latents, score = self._search(stage, stage.enter(latents), problem, evaluation, film)
             ends.append(_decoded(stage, latents))
-        images = ends[-1]
-        single = quantize(images[:: problem.restarts])
+            losses.append(score.cpu())
+        images, loss = ends[-1], losses[-1]
+        single = quantize(images[:: problem.restarts]) if problem.restarts > 1 else None
         if self.is_any_end and len(ends) > 1:
-            images, problem = torch.stack(ends, 1).flatten(0, 1), _widened(problem, len(ends))
+            images, loss = torch.stack(ends, 1).flatten(0, 1), torch.stack(losses, 1).flatten()
+            problem = _widened(problem, len(ends))
         with torch.no_grad():
             rows, score = self.choose(images.to(self.ctx.device), problem)
         rows = rows.cpu()
-        return _Part(images[rows], score.cpu()[rows], torch.stack(film.trail), torch.stack(film.loss), single)
+        if problem.restarts > 1 or film.asked > film.queries[-1]:  # else the search ended with these images
+            film.add(images[rows], loss[rows])
+        return film.part(images[rows], score.cpu()[rows], single)
 
     def _search(
-        self, stage: Stage, start: Tensor, problem: Problem, evaluation: Iterator[int], film: _Film
-    ) -> Tensor:
-        """The latents that one search keeps, (R, E)."""
+        self, stage: Stage, start: Tensor, problem: Problem, evaluation: Iterator[int], film: Film
+    ) -> tuple[Tensor, Tensor]:
+        """The latents that one search keeps, (R, E), and their losses (R,)."""
         is_first = stage is self.stages[0]
 
         def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -230,26 +218,11 @@ class _Run:
 
         def watch(step: int, latents: Tensor, score: Tensor) -> None:
             if is_first or step == stage.search.steps:
-                film.add(stage, latents, score)
+                rows = pick_best(score, problem.restarts)
+                film.add(_decoded(stage, latents[rows]), score[rows])
 
         region = stage.bound(start)
-        best, _ = search_latents(start, objective, stage.search, self.ctx, project=region, watcher=watch)
-        return best
-
-
-class _Film:
-    """Earlier states of the reconstructions of one chunk, on the CPU."""
-
-    def __init__(self, restarts: int) -> None:
-        self.restarts = restarts
-        self.trail: list[Tensor] = []
-        self.loss: list[Tensor] = []
-
-    def add(self, stage: Stage, latents: Tensor, score: Tensor) -> None:
-        """The best restart of each reconstruction, as it is now."""
-        rows = pick_best(score, self.restarts)
-        self.trail.append(quantize(_decoded(stage, latents[rows])))
-        self.loss.append(score[rows].cpu())
+        return search_latents(start, objective, stage.search, self.ctx, project=region, watcher=watch)
 
 
 def _decoded(stage: Stage, latents: Tensor) -> Tensor:
@@ -268,10 +241,89 @@ def _widened(problem: Problem, ends: int) -> Problem:
     )
 
 
-def _joined(parts: list[_Part], targets: Tensor, queries: Tensor, restarts: int) -> Reconstructions:
-    single = torch.cat([part.single for part in parts]) if restarts > 1 else None
-    images = torch.cat([part.images for part in parts])
-    trail = torch.cat([part.trail for part in parts], dim=1)
-    loss = torch.cat([part.loss for part in parts], dim=1)
-    effort = Effort(queries, trail, loss, single)
-    return Reconstructions.collect(images, targets, torch.cat([part.confidence for part in parts]), effort)
+@dataclass(frozen=True)
+class Part:
+    """Reconstructions of some rows, on the CPU; fields as in Reconstructions and Effort, but for the queries.
+
+    Args:
+        images: (R, C, H, W), float32.
+        confidence: (R,), float32.
+        queries: (S,), int64; images asked about for all these rows together until each point.
+        trail: (S, R, C, H, W), uint8.
+        loss: (S, R), float32.
+        single: (R, C, H, W), uint8, or None.
+    """
+
+    images: Tensor
+    confidence: Tensor
+    queries: Tensor
+    trail: Tensor
+    loss: Tensor
+    single: Tensor | None = None
+
+
+class Film:
+    """The effort curve of some rows while they are searched; counts what the victim is asked from now on."""
+
+    def __init__(self, victim: LabelVictim) -> None:
+        self._victim, self._before = victim, victim.queries.forward
+        self.queries: list[int] = []
+        self._trail: list[Tensor] = []
+        self._loss: list[Tensor] = []
+
+    @property
+    def asked(self) -> int:
+        """Images asked about for all rows together until now; several looks at one count once."""
+        return (self._victim.queries.forward - self._before) // self._victim.per_image
+
+    def add(self, images: Tensor, loss: Tensor) -> None:
+        """A point: the best images (R, C, H, W) so far, and their losses (R,)."""
+        self.queries.append(self.asked)
+        self._trail.append(quantize(images.cpu()))
+        self._loss.append(loss.cpu())
+
+    def settle(self, images: Tensor) -> None:
+        """Let the last point show these images, and all that was asked until now."""
+        self.queries[-1], self._trail[-1] = self.asked, quantize(images.cpu())
+
+    def part(self, images: Tensor, confidence: Tensor, single: Tensor | None = None) -> Part:
+        """The rows' reconstructions with this curve."""
+        curve = torch.tensor(self.queries), torch.stack(self._trail), torch.stack(self._loss)
+        return Part(images.cpu(), confidence.cpu(), *curve, single)
+
+
+def joined(
+    parts: list[Part], targets: Tensor, *, rows: Tensor | None = None, points: int = 0
+) -> Reconstructions:
+    """The reconstructions of all parts, with one effort curve; a shorter one stays where it ended.
+
+    Args:
+        parts: whose rows stand one after another.
+        targets: (B,), int64.
+        rows: (B,), int64; the row of each target, several of which may share one. None takes them in turn.
+        points: least number of points of the curve.
+    """
+    order = torch.arange(len(targets)) if rows is None else rows
+    points = max(points, *(len(part.queries) for part in parts))
+    asked = torch.stack([_stretched(part.queries, points) for part in parts]).sum(0)
+    singles = [part.single for part in parts if part.single is not None]
+    effort = Effort(
+        queries=for_each(asked, len(targets)),
+        images=torch.cat([_stretched(part.trail, points) for part in parts], dim=1)[:, order],
+        loss=torch.cat([_stretched(part.loss, points) for part in parts], dim=1)[:, order],
+        single=torch.cat(singles)[order] if singles else None,
+    )
+    images = torch.cat([part.images for part in parts])[order]
+    return Reconstructions.collect(
+        images, targets, torch.cat([part.confidence for part in parts])[order], effort
+    )
+
+
+def for_each(asked: Tensor, count: int) -> Tensor:
+    """Images asked about for each of `count` reconstructions, (S,), int64, of those for all; rounded up."""
+    return -(-asked // count)
+
+
+def _stretched(curve: Tensor, points: int) -> Tensor:
+    """A curve (S, ...) that stays where it ended until it has so many points."""
+    return torch.cat([curve, curve[-1:].expand(points - len(curve), *curve.shape[1:])])

@@ -14,6 +14,7 @@ from torch import Tensor
 from mibench.attack import Attack, Reconstructions
 from mibench.contract.check import Answer, Check, Writes, checks_of, max_gap, scratch
 from mibench.contract.toy import PEOPLE, World, context, toy_world
+from mibench.data.split import quantize
 from mibench.errors import AccessError, QueryBudgetError
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
@@ -127,6 +128,7 @@ def attack_checks(plugin: type[Attack[Any]]) -> list[Check]:
         leaves_the_victim_as_it_was,
         writes_to_scratch_alone,
         keeps_within_its_allowance,
+        effort_ends_at_what_is_returned,
         rows_are_independent,
         takes_gray_images,
     ]
@@ -252,6 +254,25 @@ def keeps_within_its_allowance(subject: AttackSubject) -> Answer:
         )
     if not bool(torch.isfinite(got.images).all()):
         return f"its images hold NaN or infinity under an allowance of {allowance}. Return the best so far."
+    return None
+
+
+def effort_ends_at_what_is_returned(subject: AttackSubject) -> Answer:
+    """Its effort curve ends at the images that it returns and the queries that it asked."""
+    got, asked = subject.trial.got, subject.trial.asked
+    if got.effort is None:
+        return None
+    if not torch.equal(got.effort.images[-1], quantize(got.images)):
+        return "the last images of its effort curve are not those that it returns. End it after the choice."
+    queries = got.effort.queries
+    if bool((queries.diff() < 0).any()):
+        return f"the queries of its effort curve fall: {queries.tolist()}. Count on from point to point."
+    each = asked / len(TARGETS)
+    if not abs(float(queries[-1]) - each) < 1:
+        return (
+            f"its effort curve ends at {int(queries[-1])} queries for each target, and it asked {each:.6g}. "
+            "Count what was spent, the choice included, as the mean over all targets."
+        )
     return None
 
 

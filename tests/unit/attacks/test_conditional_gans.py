@@ -168,7 +168,7 @@ def test_queries_of_plg() -> None:
     assert victim.queries.gradient == 2 * 3 * 2 * 5
     assert victim.queries.forward == 2 * 3 * (2 * 5 + 1)
     assert got.effort is not None
-    assert got.effort.queries.tolist() == [6 * (step + 1) for step in (0, 1, 2, 3, 4)]
+    assert got.effort.queries.tolist() == [*(6 * (step + 1) for step in (0, 1, 2, 3, 4)), 33]
 
 
 def test_without_alpha_it_is_a_plain_conditional_gan() -> None:

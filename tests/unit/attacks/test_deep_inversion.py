@@ -264,10 +264,12 @@ def test_queries_of_a_whole_company_are_counted_and_shared() -> None:
     got = run([0], victim)
     assert victim.queries.forward == 4 * (4 + 7) + 1
     assert got.effort is not None
-    assert got.effort.queries.tolist() == list(range(4, 45, 4))
+    assert got.effort.queries.tolist() == [*range(4, 45, 4), 45]
     victim = victim_of()
-    run([0, 1, 2, 3, 4], victim, company=5)
+    shared = run([0, 1, 2, 3, 4], victim, company=5)
     assert victim.queries.forward == 5 * (4 + 7) + 5
+    assert shared.effort is not None
+    assert shared.effort.queries.tolist() == list(range(1, 13))
 
 
 @pytest.mark.parametrize("allowance", [9, 30, 44])
