@@ -145,7 +145,8 @@ def test_a_random_move_of_equal_norm_aligns_less() -> None:
     aimed = poison.perturb(scores, images, keys, label)
     control: Any = get_defense("random_noise").from_params({"budget": 0.2, "norm": "l1"})
     loss = [
-        float(poison.misaligned(moved, images).mean()) for moved in (aimed, control.disturb(scores, keys))
+        float(poison.misaligned(moved, images).detach().mean())
+        for moved in (aimed, control.disturb(scores, keys))
     ]
     assert loss[0] < loss[1] - 0.02
 
@@ -161,7 +162,8 @@ def test_rows_do_not_meet_unless_they_are_aligned_together() -> None:
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
     joint = poison.perturb(scores[:20], images[:20], keys[:20], label[:20], joint=True)
     losses = [
-        float(poison.misaligned(moved, images[:20], joint=True)) for moved in (scores[:20], together, joint)
+        float(poison.misaligned(moved, images[:20], joint=True).detach())
+        for moved in (scores[:20], together, joint)
     ]
     assert losses[2] < losses[0]
     assert losses[2] <= losses[1] + 1e-3
@@ -196,7 +198,7 @@ def test_what_is_released_is_aligned_better_than_the_victims_vectors(mode: str) 
     with torch.no_grad():
         plain = world.net(x).softmax(1)
         released = one.protect(world.net, state, Context(seed=1))(x)
-    before, after = (float(poison.misaligned(s, x, joint=True)) for s in (plain, released))
+    before, after = (float(poison.misaligned(s, x, joint=True).detach()) for s in (plain, released))
     assert after < before
     assert notes["lpa_flipped"] == 0
     assert 0 < notes["lpa_linf"] <= one.budget + 1e-6
