@@ -108,8 +108,7 @@ def invert_latents(
     Raises:
         QueryBudgetError: the allowance does not even pay for the start and the choice.
     """
-    region = space.project if is_bounded else _unchanged
-    first = Stage(search, _unchanged, space.decode, lambda _: region)
+    first = Stage(search, _unchanged, space.decode, lambda _: space.project if is_bounded else _unchanged)
     once, ends = restarts * per_step, 1 + len(further) if is_any_end else 1
     wanted = sum(stage.search.steps + 1 for stage in further) + search.steps
     steps = victim.steps_within(wanted, per_step=once, reserve=once + ends * restarts * per_choice)
@@ -123,8 +122,7 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
-    parts = [run.solve(problem) for problem in _problems(targets, restarts, max(1, per_step, ends), ctx)]
-    return joined(parts, targets)
+    return joined([run.solve(one) for one in _problems(targets, restarts, max(per_step, ends), ctx)], targets)
 
 
 def _problems(targets: Tensor, restarts: int, width: int, ctx: Context) -> Iterator[Problem]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mibench.data.split import quantize
-from mibench.latent import checkpoints
 from mibench.errors import AccessError, PluginError, QueryBudgetError
+from mibench.latent import checkpoints
 from mibench.plugin import Context
 from mibench.registry import get_attack
 from mibench.victim import LabelVictim, ScoreVictim
