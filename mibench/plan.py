@@ -14,7 +14,8 @@ from mibench.errors import BlockedError, SuiteError
 from mibench.graph import Graph, Seen
 from mibench.key import Key
 from mibench.registry import loaded_files
-from mibench.suite import Entry, Suite, Targets
+from mibench.suite import Entry, Suite
+from mibench.targets import Targets
 from mibench.task import Cell, Model, Task
 from mibench.victim import WhiteBoxVictim
 from mibench.zoo import in_zoo
@@ -111,7 +112,7 @@ def build_plan(suite: Suite, *, zoo: bool = True) -> Plan:
     cells = []
     for seed in suite.seeds:
         for defense in suite.defenses:
-            for attack in suite.attacks:
+            for attack in (one for one in suite.attacks if suite.meet(one, defense)):
                 views = _views(suite, attack.plugin)
                 cells += [_cell(graph, attack, defense, view, seed) for view in views]
     return Plan(suite, graph.tasks, tuple(cells), zoo, loaded_files())

@@ -26,9 +26,9 @@ from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
 from mibench.metric import Metric
 from mibench.nets import CLASSIFIERS, NetSpec, build
-from mibench.noise import derive_seed
 from mibench.plugin import Plugin, build_dataclass
 from mibench.registry import get_attack, get_defense, get_metric
+from mibench.targets import Limits, Targets
 from mibench.training import Recipe
 
 SUITES = Path(__file__).parent / "suites"
@@ -38,44 +38,6 @@ DataSpec = SynthFacesData | FolderData
 T = TypeVar("T")
 P = TypeVar("P", bound=Plugin)
 _FORBID = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """Which labels are attacked.
-
-    Args:
-        protected: number of labels l_t that the defenses protect, >= 1.
-        bystanders: number of other labels attacked on each model that protects one label, >= 0.
-        attacked: number of labels attacked on every other model, the protected ones included.
-        images: reconstructions of each label, >= 1.
-        labels: the protected labels; empty draws them by the seed.
-    """
-
-    protected: int = 1
-    bystanders: int = 1
-    attacked: int = 4
-    images: int = 4
-    labels: tuple[int, ...] = ()
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
-
-    def __post_init__(self) -> None:
-        for name, least in (("protected", 1), ("bystanders", 0), ("images", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}.")
-        if self.attacked < self.protected:
-            raise ValueError(
-                f"attacked must be >= protected = {self.protected}, got {self.attacked}. It includes them."
-            )
-        if self.labels and (len(set(self.labels)) != self.protected or len(self.labels) != self.protected):
-            raise ValueError(f"labels must be {self.protected} different labels, got {list(self.labels)}.")
-
-    def draw(self, num_classes: int, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The protected labels, and the other attacked ones, of `num_classes` labels for a seed."""
-        order = sorted(range(num_classes), key=lambda label: derive_seed(seed, "targets", label))
-        protected = self.labels or tuple(order[: self.protected])
-        others = [label for label in order if label not in protected]
-        return protected, tuple(others[: max(self.attacked - self.protected, self.bystanders)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,26 +84,6 @@ class NetChoice:
             raise ValueError(f"{table}: {error}") from error
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What an attack may use.
-
-    Args:
-        max_queries: images that an attack may ask the victim about for each reconstruction; None counts only.
-        max_batch: images in one chunk; changes speed and memory; results are equal up to rounding.
-    """
-
-    max_queries: int | None = None
-    max_batch: int = 256
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
-
-    def __post_init__(self) -> None:
-        if self.max_queries is not None and self.max_queries < 1:
-            raise ValueError(f"max_queries must be >= 1, got {self.max_queries}.")
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch must be >= 1, got {self.max_batch}.")
-
-
 @dataclass(frozen=True)
 class Entry(Generic[P]):
     """A configured plugin under the name that tables show."""
@@ -166,6 +108,8 @@ class Suite:
         public_net: the defender's classifier of public people; None takes the victim's choices.
         seeds: each gives a full repetition, except for data and judges, which all seeds share.
         white_box: what a white-box attacker holds of a defense with an output step.
+        crossed: attacks, from the first, that meet every defense; the others meet the first defense alone.
+            None lets all meet all.
         targets: which labels are attacked.
         limits: queries and batch.
     """
@@ -181,10 +125,13 @@ class Suite:
     public_net: NetChoice | None = None
     seeds: tuple[int, ...] = (0,)
     white_box: tuple[View, ...] = ("stripped",)
+    crossed: int | None = None
     targets: Targets = field(default_factory=Targets)
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        if self.crossed is not None and self.crossed < 1:
+            raise ValueError(f"crossed must be >= 1, got {self.crossed}. Leave it out to let all meet all.")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ValueError(f"name must be letters, digits, '-', '_' and '.', got '{self.name}'.")
         for name in ("attacks", "defenses", "metrics", "seeds", "white_box"):
@@ -201,6 +148,12 @@ class Suite:
             self.audit.check("audit", self.data, self.data.private)
         if self.public_net is not None:
             self.public_net.check("public_net", self.data, self.data.defender)
+
+    def meet(self, attack: Entry[Attack[Any]], defense: Entry[Defense]) -> bool:
+        """Whether the suite has a cell of this attack against this defense."""
+        if self.crossed is None or defense is self.defenses[0]:
+            return True
+        return attack in self.attacks[: self.crossed]
 
     def _check_targets(self) -> None:
         people, targets = self.data.private, self.targets
@@ -263,7 +216,7 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
     reader = _Reader(where, folder)
     _check_plain(raw, where)
     reader.check_keys(raw)
-    fields = {name: raw[name] for name in ("name", "seeds", "white_box", "metrics") if name in raw}
+    fields = {name: raw[name] for name in ("name", "seeds", "white_box", "metrics", "crossed") if name in raw}
     head = reader.build(_Head, fields, "")
     tables: dict[str, Any] = {
         "data": reader.data(raw),
@@ -279,7 +232,10 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
         **{name: reader.net(raw, name) for name in ("audit", "public_net") if name in raw},
     }
     return reader.place(
-        lambda: Suite(name=head.name, seeds=head.seeds, white_box=head.white_box, **tables), ""
+        lambda: Suite(
+            name=head.name, seeds=head.seeds, white_box=head.white_box, crossed=head.crossed, **tables
+        ),
+        "",
     )
 
 
@@ -291,6 +247,7 @@ class _Head:
     metrics: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     white_box: tuple[View, ...] = ("stripped",)
+    crossed: int | None = None
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
 

@@ -70,15 +70,23 @@ def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
 
 
 def _effort(case: Case, models: Sequence[Attacked]) -> list[tuple[int, Tensor, Tensor]] | None:
-    """(queries, hits (N,), losses (N,)) at each checkpoint for protected labels, or None without a curve."""
-    queries = [model.tensors.get("effort.queries") for model in models]
-    first = queries[0]
-    if first is None or any(q is None or not torch.equal(q, first) for q in queries):
+    """(queries, hits (N,), losses (N,)) at each checkpoint for protected labels, or None without a curve.
+
+    Models of one cell are attacked alike, but searches that stop early ask each a little differently: the
+    queries are their mean over reconstructions. Curves of different lengths are not mixed.
+    """
+    curves = [model.tensors.get("effort.queries") for model in models]
+    known = [curve for curve in curves if curve is not None]
+    if len(known) < len(curves) or len({len(curve) for curve in known}) != 1:
         return None
+    rows = torch.tensor([len(model.tensors["targets"]) for model in models], dtype=torch.float64)
+    queries = (torch.stack(known).double() * rows[:, None]).sum(0) / rows.sum()
     images = torch.cat([model.tensors["effort.images"] for model in models], dim=1)[:, case.protected]
     losses = torch.cat([model.tensors["effort.loss"] for model in models], dim=1)[:, case.protected]
     targets = case.got.targets[case.protected]
-    return [(int(q), judged_hits(case, x, targets), loss) for q, x, loss in zip(first, images, losses)]
+    return [
+        (round(float(q)), judged_hits(case, x, targets), loss) for q, x, loss in zip(queries, images, losses)
+    ]
 
 
 def _single(case: Case, models: Sequence[Attacked]) -> Tensor | None:

@@ -14,7 +14,8 @@ from mibench.data.folder import FolderData
 from mibench.data.synthetic import SynthFacesData
 from mibench.nets import CLASSIFIERS
 from mibench.registry import plugin_names
-from mibench.suite import Limits, NetChoice, Suite, Targets, parse_suite
+from mibench.suite import NetChoice, Suite, parse_suite
+from mibench.targets import Limits, Targets
 from mibench.training import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ import pytest
 
 from mibench.errors import SuiteError
 from mibench.registry import get_attack, get_defense
-from mibench.suite import Suite, Targets, list_suites, load_suite, parse_suite
+from mibench.suite import Suite, list_suites, load_suite, parse_suite
+from mibench.targets import Targets
 
 MINIMAL: dict[str, Any] = {
     "name": "mini",

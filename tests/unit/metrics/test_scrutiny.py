@@ -26,6 +26,7 @@ def pixels(*labels: int) -> Tensor:
 
 def effort(*states: tuple[int, ...], single: tuple[int, ...] | None = None) -> dict[str, Tensor]:
     tensors = {
+        "targets": torch.zeros(len(states[0]), dtype=torch.int64),
         "effort.queries": torch.arange(1, len(states) + 1) * 10,
         "effort.images": torch.stack([pixels(*state) for state in states]),
         "effort.loss": torch.linspace(4, 1, len(states))[:, None].expand(-1, len(states[0])),
@@ -74,6 +75,14 @@ def test_curves_of_other_lengths_are_not_mixed(make_case: MakeCase) -> None:
     case = case_of(make_case, 0, 0, 3, 3)
     models = [Attacked(None, CPU, effort((0, 0), (0, 0))), Attacked(None, CPU, effort((3, 3)))]
     assert scrutiny(case, models, context("scrutiny"))["effort"] == []
+
+
+def test_queries_of_several_models_are_their_mean_over_reconstructions(make_case: MakeCase) -> None:
+    case = case_of(make_case, 0, 0, 3, 3)
+    few, many = effort((1,), (0,)), effort((1, 1, 1), (0, 3, 3))
+    many["effort.queries"] = torch.tensor([20, 60])
+    found = scrutiny(case, [Attacked(None, CPU, few), Attacked(None, CPU, many)], context("scrutiny"))
+    assert [point["queries"] for point in found["effort"]] == [18, 50]  # (10 + 3 * 20) / 4, (20 + 3 * 60) / 4
 
 
 def test_an_unknown_loss_is_null(make_case: MakeCase) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mibench.record import SCHEMA
 from mibench.report import save_cell_images, write_all
 
 Record = dict[str, Any]
@@ -73,7 +74,7 @@ def make_record(
         "far_decoy": None if defense[0] != "netguard" else _fraction(0.24, 60),
     }  # fmt: skip
     record: Record = {
-        "schema": 1, "suite": suite, "cell": cell_name(suite, name, defense[0], view, seed),
+        "schema": SCHEMA, "suite": suite, "cell": cell_name(suite, name, defense[0], view, seed),
         "attack": {"label": name, "name": name.replace("-", "_"), "version": 1, "access": access,
                    "control": control, "params": {"steps": 300, "lr": 0.02}, "year": 0 if control else 2021,
                    "title": "The mean of all public images" if control else f"The paper of {name}"},
