@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mibench.errors import BlockedError
+from mibench.errors import BlockedError, SuiteError
 from mibench.key import Key
 from mibench.plan import Plan, build_plan
 from mibench.suite import Suite, list_suites, load_suite
@@ -246,3 +246,18 @@ def test_zoo_prior_is_taken_and_its_inputs_are_not_made(
     assert status[prior.key] == "zoo"
     assert status[prior.inputs["public"]] == "idle"
     assert build_plan(suite, zoo=False).status(Shelf(()))[prior.key] == "run"
+
+
+def test_attacks_beyond_the_crossed_ones_meet_the_first_defense_alone(make_suite: MakeSuite) -> None:
+    suite = make_suite(
+        crossed=1,
+        attacks={"mean_face": {}, "nearest_public": {}},
+        defenses={"none": {}, "ad_mi": {"epochs": 1, "width": 4}},
+    )
+    pairs = [(cell.attack.label, cell.defense.label) for cell in build_plan(suite).cells]
+    assert pairs == [("mean_face", "none"), ("nearest_public", "none"), ("mean_face", "ad_mi")]
+
+
+def test_no_attack_crossed_is_refused(make_suite: MakeSuite) -> None:
+    with pytest.raises(SuiteError, match="crossed must be >= 1, got 0"):
+        make_suite(crossed=0)
