@@ -57,8 +57,8 @@ class Lomma(Attack[WhiteBoxVictim]):
         deviations=(
             "students are nets of this package, by default none of the usual judge's architecture",
             "the feature target is the mean itself; the authors' code draws it and overwrites the draw",
-            "the victim's answers on the public images are asked for once and kept; DMI asks once for its own",
-            "on DMI latents are always clamped inside the forward pass, as the authors do, whatever dmi.clamp",
+            "the victim's answers on the public images are asked for once and kept; DMI asks for its own",
+            "on DMI latents are always clamped in the forward pass, as the authors do, whatever dmi.clamp",
         ),
     )
 

@@ -212,7 +212,8 @@ def test_draws_of_each_layer_pass_the_mapping_by_themselves() -> None:
 
 
 def test_bounded_draws_decode_like_styles_in_the_box() -> None:
-    space = StylePrior(**{**PRIOR, "kappa": 0.1}).load(learned(), SHAPE, Context())
+    narrow: dict[str, Any] = {**PRIOR, "kappa": 0.1}
+    space = StylePrior(**narrow).load(learned(), SHAPE, Context())
     z = draw(3, PRIOR["latent_dim"])
     with torch.no_grad():
         w = space.g.mapping(z)
