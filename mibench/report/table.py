@@ -143,9 +143,10 @@ def comparison(
     kept = latest(records)
     if not kept:
         raise RecordError("records: there are none to compare. Run the suite first: `mibench run SUITE`.")
-    kept = [*kept, *worst_cases(kept)]
-    cells = cells_frame(kept)
     columns = _columns(metric_infos(kept), metrics)
+    if any(column.name == "aa" for column in columns):
+        kept = [*kept, *worst_cases(kept)]
+    cells = cells_frame(kept)
     rows = _place(cells)
     defenses = tuple(cells["defense"].drop_duplicates())
     cells["defense_id"] = cells["defense"].map({name: i for i, name in enumerate(defenses)})

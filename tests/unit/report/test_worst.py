@@ -131,3 +131,8 @@ def test_the_table_has_a_line_between_attacks_and_controls() -> None:
 def test_the_line_hides_no_flag_that_every_measured_cell_carries() -> None:
     records = [cell(name, {"3": "1100"}, flags=["judge_below_gate"]) for name in ("dmi", "mirror")]
     assert "Every measured cell is flagged: judge below gate." in comparison(records).caption
+
+
+def test_a_table_without_aa_has_no_such_line() -> None:
+    records = [cell("dmi", {"3": "10"}), cell("mirror", {"3": "01"})]
+    assert not any(row.label.startswith(WORST) for row in comparison(records, metrics=["mc_all"]).rows)
