@@ -6,7 +6,7 @@ Nguyen et al., CVPR 2023 and NeurIPS 2023. How a defense is met best is said on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
@@ -23,6 +23,7 @@ _LEVELS: dict[Access, type[LabelVictim]] = {
     "label": LabelVictim,
 }
 _LOOKS = 8  # views or repeats that "auto" averages: noise falls to a third
+_JITTER = Views(scale=(0.85, 1.0), turn=5.0)
 _PUSH = 20.0  # logits that "auto" takes off for a look-alike of a basin that was found before
 
 
@@ -50,7 +51,7 @@ class Adaptive:
 
     repeats: int = 1
     views: int = 1
-    view: Views = field(default_factory=lambda: Views(scale=(0.85, 1.0), turn=5.0))
+    view: Views = _JITTER
     combine: Literal["mean", "median"] = "mean"
     labels_only: bool = False
     fill_zeros: bool = False
@@ -66,6 +67,17 @@ class Adaptive:
                 raise ValueError(f"adaptive: {name} must be >= {least}, got {getattr(self, name)}.")
         if self.avoid_rounds > 0 and self.student is not None and self.student_access == "label":
             raise ValueError("adaptive: a student of labels has no planted basins to avoid. Leave one out.")
+        idle = (
+            ("view", self.view != _JITTER and self.views == 1, "views > 1"),
+            ("combine", self.combine != "mean" and self.repeats * self.views == 1, "repeats or views > 1"),
+            ("student_access", self.student_access != "white-box" and self.student is None, "a student"),
+            ("avoid_weight", self.avoid_weight != _PUSH and self.avoid_rounds == 0, "avoid_rounds > 0"),
+        )
+        for name, is_idle, needed in idle:
+            if is_idle:
+                raise ValueError(
+                    f"adaptive: {name} does nothing without {needed}. Give that, or leave it out."
+                )
 
     @property
     def is_looking(self) -> bool:

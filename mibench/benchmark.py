@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from mibench.errors import DeviceError, RecordError
 from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
+from mibench.report.frame import CELL_NAME
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
 from mibench.store import Store, write_atomically
 from mibench.worker import find_device
@@ -104,6 +106,7 @@ def bench(
         (folder / FAILURES).unlink(missing_ok=True)
         if failures:
             (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
+        _drop_other_cells(folder, records)
         export_images(plan, shelf, records, folder, device=where)
         return Bench(records, folder, _reported(folder))
     except OSError as error:
@@ -113,18 +116,33 @@ def bench(
         ) from error
 
 
+def _drop_other_cells(folder: Path, records: list[Record]) -> None:
+    """Remove the images and pages of cells that this run does not have."""
+    kept = {record.cell for record in records}
+    for place in sorted((folder / "cells").glob("*")):
+        if place.is_dir() and CELL_NAME.fullmatch(place.name) and place.name not in kept:
+            shutil.rmtree(place)
+
+
 def _reported(folder: Path) -> list[Path]:
     """The report's files, drawn anew unless the same records and the same code made those that lie there."""
     made, source = folder / MADE, _source_of_report(folder)
+    old: list[str] = []
     try:
         earlier = json.loads(made.read_text(encoding="utf-8"))
         files = [folder / name for name in earlier["files"]]
+        old = list(earlier["files"])
         is_fresh = earlier["source"] == source and all(file.is_file() for file in files)
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: draw
         is_fresh = False
     if not is_fresh:
         files = report.write_all(folder)
         names = [file.relative_to(folder).as_posix() for file in files]
+        for name in set(old) - set(names):
+            if (
+                (folder / name).resolve().is_relative_to(folder.resolve())
+            ):  # a note may have been tampered with
+                (folder / name).unlink(missing_ok=True)
         value = json.dumps({"source": source, "files": names}, indent=1) + "\n"
         write_atomically(made, value.encode())
     return files

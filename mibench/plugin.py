@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -146,9 +146,10 @@ def build_dataclass(kind: type[T], params: dict[str, Any], *, where: str) -> T:
 
 def _sentence(kind: type, error: ErrorDetails, where: str) -> str:
     """One sentence for the first thing that pydantic found wrong."""
-    path = ".".join(str(part) for part in error["loc"])
+    tables = _untagged(kind, [str(part) for part in error["loc"]])
+    path = ".".join(tables)
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        *tables, field_name = (str(part) for part in error["loc"])
+        *tables, field_name = tables
         names = _field_names(kind, tables)
         close = difflib.get_close_matches(field_name, names, n=1)
         hint = f" Did you mean '{'.'.join([*tables, close[0]])}'?" if close else ""
@@ -157,14 +158,43 @@ def _sentence(kind: type, error: ErrorDetails, where: str) -> str:
         return str(error["ctx"]["error"])
     if error["type"] in {"missing", "missing_argument"}:
         return f"{where}: field '{path}' is missing. Give it a value."
+    if error["type"] == "dataclass_type":
+        words = "".join(f' or "{word}"' for word in _words(kind, tables))
+        return f"{where}: '{path}' must be a table{words}, got {error['input']!r}."
     return f"{where}: '{path}' is wrong ({error['msg'].lower()}), got {error['input']!r}."
+
+
+def _untagged(kind: type, parts: list[str]) -> list[str]:
+    """Names of fields alone: pydantic puts the class that it tried between those of a union."""
+    names: list[str] = []
+    for part in parts:
+        before = _hint(kind, names)
+        if not any(one.__name__ == part for one in get_args(before) if isinstance(one, type)):
+            names.append(part)
+    return names
+
+
+def _hint(kind: type, path: list[str]) -> Any:  # noqa: ANN401 - a type hint may be anything
+    """The type hint of the nested field that the names lead to; None where they lead nowhere."""
+    hint: Any = kind
+    for name in path:
+        kinds = [
+            one for one in (hint, *get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)
+        ]
+        hint = get_type_hints(kinds[0]).get(name) if kinds else None
+    return hint
+
+
+def _words(kind: type, path: list[str]) -> list[str]:
+    """Words that a field takes beside a table."""
+    options = (get_args(one) for one in get_args(_hint(kind, path)) if get_origin(one) is Literal)
+    return [str(word) for option in options for word in option]
 
 
 def _field_names(kind: type, tables: list[str]) -> list[str]:
     """Names of the fields of the nested dataclass that the field names `tables` lead to, from `kind`."""
-    for name in tables:
-        found = get_type_hints(kind).get(name)
-        if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
-            return []
-        kind = found
-    return [one.name for one in dataclasses.fields(kind)]
+    hint = _hint(kind, tables)
+    for one in (hint, *get_args(hint)):
+        if isinstance(one, type) and dataclasses.is_dataclass(one):
+            return [field.name for field in dataclasses.fields(one)]
+    return []

@@ -26,6 +26,7 @@ from mibench.defense import Defense
 from mibench.errors import PluginError, UnknownPluginError
 from mibench.metric import Metric
 from mibench.plugin import Plugin
+from mibench.victim import LabelVictim
 
 P = TypeVar("P", bound=Plugin)
 R = TypeVar("R")
@@ -272,6 +273,11 @@ def _only_plugin(
     missing = [attribute for attribute in family.needs if not hasattr(plugin, attribute)]
     if missing:
         raise PluginError(f"plugin {where}: class {plugin.__name__} has no '{missing[0]}'. Give it one.")
+    access = getattr(plugin, "access", LabelVictim)
+    if not (isinstance(access, type) and issubclass(access, LabelVictim)):
+        raise PluginError(
+            f"plugin {where}: its access is {access!r}. Take LabelVictim, ScoreVictim or WhiteBoxVictim."
+        )
     return plugin, family
 
 

@@ -371,10 +371,22 @@ def test_attacks_without_options_keep_their_params() -> None:
     [
         ({"repeats": 0}, "repeats must be >= 1"),
         ({"views": -1}, "views must be >= 1"),
+        ({"veiws": 3}, r"no field 'adaptive\.veiws'\. Did you mean 'adaptive\.views'\?"),
+        (
+            {"views": 2, "view": {"scal": 1}},
+            r"no field 'adaptive\.view\.scal'\. Did you mean 'adaptive\.view\.scale'",
+        ),
+        ({"student": {"wdth": 8}}, r"no field 'adaptive\.student\.wdth'\. Did you mean"),
+        ({"view": 3}, r"'adaptive\.view' must be a table, got 3"),
+        ("automatic", "'adaptive' must be a table or \"auto\", got 'automatic'"),
+        ({"student_access": "label"}, "student_access does nothing without a student"),
+        ({"avoid_weight": 3.0}, "avoid_weight does nothing without avoid_rounds > 0"),
+        ({"combine": "median"}, "combine does nothing without repeats or views > 1"),
+        ({"view": {"turn": 20.0}}, "view does nothing without views > 1"),
         ({"student": {}, "student_access": "label", "avoid_rounds": 1}, "Leave one out"),
     ],
 )
-def test_bad_options_are_named(params: dict[str, object], message: str) -> None:
+def test_bad_options_are_named(params: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         get_attack("mean_face").from_params({"adaptive": params})
 

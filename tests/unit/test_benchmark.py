@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from mibench import benchmark
+from mibench.record import read_records
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "record-2.jsonl"
 
 
 @pytest.fixture
@@ -52,3 +55,30 @@ def test_a_broken_note_draws_it_again(tmp_path: Path, drawn: list[Path], broken:
     (tmp_path / benchmark.MADE).write_text(broken, encoding="utf-8")
     benchmark._reported(tmp_path)
     assert len(drawn) == 2
+
+
+def test_what_an_earlier_run_left_is_removed(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of cells and figures of attacks that the suite no longer has."""
+    benchmark._reported(tmp_path)
+
+    def other(folder: Path) -> list[Path]:
+        page = folder / "table.html"
+        page.write_text("page", encoding="utf-8")
+        return [page]
+
+    monkeypatch.setattr("mibench.report.write_all", other)
+    (tmp_path / "records.jsonl").write_text("two\n", encoding="utf-8")
+    (tmp_path / "README.md").write_text("by hand", encoding="utf-8")
+    assert benchmark._reported(tmp_path) == [tmp_path / "table.html"]
+    assert not (tmp_path / "index.html").exists()
+    assert (tmp_path / "README.md").is_file()
+
+
+def test_cells_of_another_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    record = read_records(GOLDEN)[0]
+    for name in (record.cell, "0123456789ab", "notes"):
+        (tmp_path / "cells" / name).mkdir(parents=True)
+    benchmark._drop_other_cells(tmp_path, [record])
+    assert {place.name for place in (tmp_path / "cells").iterdir()} == {record.cell, "notes"}

@@ -258,7 +258,8 @@ def test_lists(capsys: pytest.CaptureFixture[str], what: str, words: list[str]) 
 def test_a_card_is_found_by_alias_and_shows_fields_with_meanings(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "ked_mi"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("dmi  attack, version 1")
+    assert out.startswith("dmi  attack, version 2")
+    assert "Preset quick (mibench/suites/quick.toml):" in out
     assert "adapt_steps" in out
     assert "11000" in out
     assert "Differs from the paper:" in out
