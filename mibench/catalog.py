@@ -152,7 +152,9 @@ def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
         facts += [("control", "yes: it claims nothing")] if plugin.control else []
     elif issubclass(plugin, Defense):
         facts += [("acts on", plugin.acts), ("starts from", plugin.starts_from)]
-        for name, values in (("knows", plugin.knows), ("needs", plugin.needs)):
+        facts += [("strength", plugin.strength)] if plugin.strength else []
+        sets = (("knows", plugin.knows), ("needs", plugin.needs), ("weak to", plugin().weaknesses))
+        for name, values in sets:
             facts += [(name, ", ".join(sorted(values)))] if values else []
         facts += [("models", "one for each protected label")] if plugin.per_target else []
     elif issubclass(plugin, Metric):

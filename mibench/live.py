@@ -160,6 +160,8 @@ class Live:
 
     def _cell_text(self, record: Record) -> str:
         place = f"{record.attack['label']} on {record.defense['label']}"
+        if len(self.plan.suite.white_box) > 1 and record.view != "black-box":
+            place += f" ({record.view})"
         accuracy = (record.estimates.get("aa") or {}).get("value")
         if record.status != "ok":
             return f"{record.status:>8}  {place}: {(record.error or {}).get('message', '')}"

@@ -265,6 +265,13 @@ def test_a_card_is_found_by_alias_and_shows_fields_with_meanings(capsys: pytest.
     assert "Differs from the paper:" in out
 
 
+def test_a_defense_shows_its_knob_and_its_weakness(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "ad_mi"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "strength: step_size" in lines
+    assert "weak to: keyed_noise" in lines
+
+
 def test_check_exits_1_only_where_a_check_fails(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "mean_face"]) == 0
     lines = capsys.readouterr().out.splitlines()

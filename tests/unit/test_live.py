@@ -54,6 +54,19 @@ def test_lines_tell_what_ran_what_failed_and_what_became_of_the_cell(plan: Plan)
     assert watch.title == "1 of 1 cells, 1 failed"
 
 
+def test_a_line_names_the_view_where_there_are_two(make_suite: MakeSuite) -> None:
+    plan = build_plan(make_suite(attacks={"toy_gradient": {}}, white_box=["stripped", "deployed"]))
+    watch, text = live(plan)
+    with watch:
+        for cell in plan.cells:
+            failure = Failure("invert", "ValueError", "no luck")
+            watch(CellDone(cell, failed_record(plan, cell, failure, find_device("cpu"))))
+    assert [line.split(": ")[0].strip() for line in text.getvalue().splitlines()] == [
+        "failed  toy_gradient on none (stripped)",
+        "failed  toy_gradient on none (deployed)",
+    ]
+
+
 def test_a_terminal_shows_running_tasks_with_their_losses(plan: Plan) -> None:
     watch, text = live(plan, terminal=True)
     task = next(iter(plan.tasks.values()))
