@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
-from mibench.distil import Student, agreement, load_students, train_students
+from mibench.distil import Student, agreement, answers_of, load_students, train_students
 from mibench.latent import Search
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Card, Context, Settings
@@ -114,11 +114,10 @@ class Lomma(Attack[WhiteBoxVictim]):
         """
         adapted = self.base.adapt_prior(prior, victim, public, ctx)
         with torch.no_grad():
-            parts = [victim.logits(x.to(ctx.device)).softmax(1).cpu() for x in public.split(ctx.max_batch)]
             # a white-box attacker reads these on the way to the logits, so they are no further queries
             few = public[: self.feature_images].split(ctx.max_batch)
             features = torch.cat([victim.net.features(x.to(ctx.device)).cpu() for x in few])
-        answers = torch.cat(parts)
+        answers = answers_of(victim, public, ctx)
         weights = train_students(self.students, victim, public, answers, ctx)
         for i, net in enumerate(load_students(self.students, victim, weights, ctx)):
             ctx.note(f"student{i}_agreement", agreement(net, public, answers, ctx))

@@ -21,7 +21,7 @@ from mibench.nets import CLASSIFIERS, NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
 from mibench.training import Recipe, fit
-from mibench.victim import LabelVictim
+from mibench.victim import LabelVictim, ScoreVictim, WhiteBoxVictim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,17 @@ def load_students(
         net.eval().requires_grad_(False).to(ctx.device)
         nets.append(net)
     return nets
+
+
+def answers_of(victim: LabelVictim, images: Tensor, ctx: Context) -> Tensor:
+    """What a victim of any access says of images (M, C, H, W): probabilities (M, K), one-hot for labels."""
+    if isinstance(victim, WhiteBoxVictim):
+        with torch.no_grad():
+            parts = [victim.logits(x.to(ctx.device)).softmax(1).cpu() for x in images.split(ctx.max_batch)]
+        return torch.cat(parts)
+    if isinstance(victim, ScoreVictim):
+        return victim.scores(images).cpu()
+    return F.one_hot(victim.labels(images).cpu(), victim.num_classes).float()
 
 
 def agreement(student: Classifier, images: Tensor, answers: Tensor, ctx: Context) -> float:

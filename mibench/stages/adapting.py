@@ -14,7 +14,7 @@ from mibench.adaptive import Adaptive
 from mibench.attack import Attack, Effort, Reconstructions, without_queries
 from mibench.augment import Views
 from mibench.defense import Released
-from mibench.distil import agreement, load_students, train_students
+from mibench.distil import agreement, answers_of, load_students, train_students
 from mibench.noise import Noise, derive_seed
 from mibench.plugin import Context
 from mibench.prior import Prior
@@ -135,17 +135,6 @@ def _on_simplex(joined: Tensor, options: Adaptive) -> Tensor:
         joined = torch.where(joined > 0, joined, positive / 2)
     # a median over looks no longer sums to 1
     return joined / joined.sum(1, keepdim=True).clamp_min(torch.finfo(joined.dtype).tiny)
-
-
-def answers_of(victim: LabelVictim, images: Tensor, ctx: Context) -> Tensor:
-    """What a victim of any access says of images (M, C, H, W): probabilities (M, K), one-hot for labels."""
-    if isinstance(victim, WhiteBoxVictim):
-        with torch.no_grad():
-            parts = [victim.logits(x.to(ctx.device)).softmax(1).cpu() for x in images.split(ctx.max_batch)]
-        return torch.cat(parts)
-    if isinstance(victim, ScoreVictim):
-        return victim.scores(images).cpu()
-    return F.one_hot(victim.labels(images).cpu(), victim.num_classes).float()
 
 
 def student_victim(attack: Attack[Any], victim: LabelVictim, prior: Prior, ctx: Context) -> LabelVictim:
