@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mibench.adaptive import Weakness
 from mibench.data.split import Labeled
-from mibench.nets.classifier import Classifier
+from mibench.nets.classifier import Classifier, NetSpec
 from mibench.plugin import Context, Plugin, Settings
 from mibench.prior import PriorSpec
 from mibench.training import Recipe, fit
@@ -70,6 +70,10 @@ class Defense(Plugin):
     def weaknesses(self) -> frozenset[Weakness]:
         """`weak_to` with these options; overridden where an option moves it, as noise drawn anew does."""
         return self.weak_to
+
+    def misfit(self, net: NetSpec) -> str:
+        """Why it cannot act on a net, and what to do, in one or two sentences; empty where it can."""
+        return ""
 
     def substitute_prior(self) -> PriorSpec | None:
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""

@@ -33,7 +33,7 @@ def plugin_json(plugin: Plugin) -> dict[str, Any]:
         "name": plugin.name,
         "version": plugin.version,
         "source": source_digest(type(plugin)),
-        "params": plugin.params(),
+        "params": plugin.key_params(),
     }
 
 
@@ -97,7 +97,7 @@ class Graph:
             source=source_digest(type(spec)),
             params={"spec": spec.training_params(), "half": half},
             inputs={"public": self.data(half)},
-            seed=seed,
+            seed=self.suite.seeds[0] if self.suite.share_priors else seed,
             # the defender's networks must not start from the attacker's weights
             noise=spec.kind if half == "public" else f"{spec.kind}, defender",
             title=f"prior {spec.kind} ({'attacker' if half == 'public' else 'defender'})",
@@ -112,9 +112,9 @@ class Graph:
         return self.add_plugin(
             "prior",
             attack,
-            params={"attack": attack.params(), "half": "public"},
+            params={"attack": attack.key_params(), "half": "public"},
             inputs={"public": self.data("public")},
-            seed=seed,
+            seed=self.suite.seeds[0] if self.suite.share_priors else seed,
             title=f"prior of {attack.name}",
         )
 
@@ -176,6 +176,9 @@ class Graph:
         """The protected model; defenses that change nothing in the training share the undefended one."""
         if not (overrides(defense, "train", Defense) or overrides(defense, "prepare", Defense)):
             return self.baseline(seed)
+        misfit = defense.misfit(self.suite.victim.spec(self.suite.data, self.suite.data.private))
+        if misfit:
+            raise BlockedError(f"defense '{defense.name}': {misfit}")
         inputs = {"private": self.data("private"), "defender": self.data("defender"), **extra.inputs}
         if defense.starts_from == "trained":
             inputs["base"] = self.baseline(seed)
@@ -183,7 +186,7 @@ class Graph:
         return self.add_plugin(
             "train",
             defense,
-            params={"defense": defense.params(), **net, "protects": list(protects), **extra.params},
+            params={"defense": defense.key_params(), **net, "protects": list(protects), **extra.params},
             inputs=inputs,
             seed=seed,
             title=f"train {defense.name}" + (f", label {protects[0]}" if defense.per_target else ""),
@@ -200,7 +203,7 @@ class Graph:
         return self.add_plugin(
             "output",
             defense,
-            params={"defense": defense.params(), **recipe, "protects": list(protects), **extra.params},
+            params={"defense": defense.key_params(), **recipe, "protects": list(protects), **extra.params},
             inputs={
                 "train": train,
                 "private": self.data("private"),
@@ -220,7 +223,7 @@ class Graph:
         return self.add_plugin(
             "adapt",
             attack,
-            params={"attack": attack.params(), "view": seen.view},
+            params={"attack": attack.key_params(), "view": seen.view},
             inputs={**seen.inputs, "public": self.data("public"), **({"prior": prior} if prior else {})},
             seed=seed,
             title=f"adapt {attack.name} to {self.tasks[seen.model].title}",
@@ -234,7 +237,7 @@ class Graph:
             "invert",
             attack,
             params={
-                "attack": attack.params(),
+                "attack": attack.key_params(),
                 "view": seen.view,
                 "targets": list(targets),
                 "images": self.suite.targets.images,

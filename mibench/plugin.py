@@ -107,19 +107,35 @@ class Plugin:
 
     A plugin holds no tensor and no state. `name` is the stem of its file, `version` grows whenever the
     same inputs may give other numbers. `toy` overrides fields, as a suite's table would, where the defaults
-    take the contract checks (`mibench check`) longer than a second; no result comes from it.
+    take the contract checks (`mibench check`) longer than a second; no result comes from it. `added` names
+    fields that came after version 1, with a default that changes nothing: at that default they stay out of
+    the key, so that a new option throws no stored result away. Such a default never changes.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     card: ClassVar[Card]
     toy: ClassVar[Settings] = {}
+    added: ClassVar[frozenset[str]] = frozenset()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def params(self) -> dict[str, Any]:
         """All fields, defaults written out, as JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return plain
+
+    def key_params(self) -> dict[str, Any]:
+        """The fields that enter a key: `params` without those in `added` that stand at their default."""
+        unused = self.added & self._at_default()
+        return {name: value for name, value in self.params().items() if name not in unused}
+
+    def _at_default(self) -> frozenset[str]:
+        names = set()
+        for one in dataclasses.fields(self):
+            default = one.default_factory() if callable(one.default_factory) else one.default
+            if getattr(self, one.name) == default:
+                names.add(one.name)
+        return frozenset(names)
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Self:

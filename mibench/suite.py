@@ -107,6 +107,8 @@ class Suite:
         audit: a second judge that catches false successes, or None.
         public_net: the defender's classifier of public people; None takes the victim's choices.
         seeds: each gives a full repetition, except for data and judges, which all seeds share.
+        share_priors: whether all seeds share the priors of the first, attackers' and defenders'. They are the
+            dearest part of a suite, and the seeds then vary everything but them.
         white_box: what a white-box attacker holds of a defense with an output step.
         crossed: attacks, from the first, that meet every defense; the others meet the first defense alone.
             None lets all meet all.
@@ -124,6 +126,7 @@ class Suite:
     audit: NetChoice | None = None
     public_net: NetChoice | None = None
     seeds: tuple[int, ...] = (0,)
+    share_priors: bool = False
     white_box: tuple[View, ...] = ("stripped",)
     crossed: int | None = None
     targets: Targets = field(default_factory=Targets)
@@ -216,7 +219,7 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
     reader = _Reader(where, folder)
     _check_plain(raw, where)
     reader.check_keys(raw)
-    fields = {name: raw[name] for name in ("name", "seeds", "white_box", "metrics", "crossed") if name in raw}
+    fields = {one.name: raw[one.name] for one in dataclasses.fields(_Head) if one.name in raw}
     head = reader.build(_Head, fields, "")
     tables: dict[str, Any] = {
         "data": reader.data(raw),
@@ -231,12 +234,8 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
         "limits": reader.build(Limits, raw.get("limits", {}), "limits"),
         **{name: reader.net(raw, name) for name in ("audit", "public_net") if name in raw},
     }
-    return reader.place(
-        lambda: Suite(
-            name=head.name, seeds=head.seeds, white_box=head.white_box, crossed=head.crossed, **tables
-        ),
-        "",
-    )
+    del fields["metrics"]
+    return reader.place(lambda: Suite(**{name: getattr(head, name) for name in fields}, **tables), "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +245,7 @@ class _Head:
     name: str
     metrics: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
+    share_priors: bool = False
     white_box: tuple[View, ...] = ("stripped",)
     crossed: int | None = None
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID

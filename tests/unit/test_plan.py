@@ -8,6 +8,7 @@ import pytest
 from mibench.errors import BlockedError, SuiteError
 from mibench.key import Key
 from mibench.plan import Plan, build_plan
+from mibench.registry import get_defense
 from mibench.suite import Suite, list_suites, load_suite
 from mibench.task import Task
 
@@ -261,3 +262,35 @@ def test_attacks_beyond_the_crossed_ones_meet_the_first_defense_alone(make_suite
 def test_no_attack_crossed_is_refused(make_suite: MakeSuite) -> None:
     with pytest.raises(SuiteError, match="crossed must be >= 1, got 0"):
         make_suite(crossed=0)
+
+
+def test_seeds_may_share_priors_and_nothing_more(make_suite: MakeSuite) -> None:
+    attacks: dict[str, Any] = {"toy_gradient": {}}
+    of_their_own = build_plan(make_suite(seeds=[3, 4], attacks=attacks))
+    shared = build_plan(make_suite(seeds=[3, 4], share_priors=True, attacks=attacks))
+    assert [task.seed for task in of_stage(of_their_own, "prior")] == [3, 4]
+    assert [task.seed for task in of_stage(shared, "prior")] == [3]
+    for stage in ("train", "invert"):
+        assert {task.seed for task in of_stage(shared, stage)} == {3, 4}
+
+
+def test_misfit_blocks_the_cell_with_its_reason(
+    make_suite: MakeSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        get_defense("dp_sgd"), "misfit", lambda self, net: f"{net.name} is too small. Take another."
+    )
+    suite = make_suite(attacks={"mean_face": {}}, defenses={"none": {}, "dp_sgd": {"noise_multiplier": 1.0}})
+    open_cell, blocked = build_plan(suite).cells
+    assert open_cell.blocked == ""
+    assert blocked.blocked == "defense 'dp_sgd': small_vgg is too small. Take another."
+
+
+def test_later_option_enters_a_key_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    bido = get_defense("bido")
+    before = bido().key_params()
+    monkeypatch.setattr(bido, "added", frozenset({"scale"}))
+    assert bido().key_params() == {name: value for name, value in before.items() if name != "scale"}
+    assert bido.from_params({"scale": 7.0}).key_params() == {**before, "scale": 7.0}
+    assert bido.from_params(bido().key_params()) == bido()
+    assert bido().params() == before
