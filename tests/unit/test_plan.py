@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from mibench.defense import Defense
 from mibench.errors import BlockedError, SuiteError
 from mibench.key import Key
+from mibench.nets.classifier import NetSpec
 from mibench.plan import Plan, build_plan
 from mibench.registry import get_defense
 from mibench.suite import Suite, list_suites, load_suite
@@ -283,7 +285,7 @@ def test_misfit_blocks_the_cell_with_its_reason(
     suite = make_suite(attacks={"mean_face": {}}, defenses={"none": {}, "dp_sgd": {"noise_multiplier": 1.0}})
     open_cell, blocked = build_plan(suite).cells
     assert open_cell.blocked == ""
-    assert blocked.blocked == "defense 'dp_sgd': small_vgg is too small. Take another."
+    assert blocked.blocked == "defense 'dp_sgd': mlp is too small. Take another."
 
 
 def test_later_option_enters_a_key_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
