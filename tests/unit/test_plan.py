@@ -279,9 +279,10 @@ def test_seeds_may_share_priors_and_nothing_more(make_suite: MakeSuite) -> None:
 def test_misfit_blocks_the_cell_with_its_reason(
     make_suite: MakeSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        get_defense("dp_sgd"), "misfit", lambda self, net: f"{net.name} is too small. Take another."
-    )
+    def too_small(_defense: Defense, net: NetSpec) -> str:
+        return f"{net.name} is too small. Take another."
+
+    monkeypatch.setattr(get_defense("dp_sgd"), "misfit", too_small)
     suite = make_suite(attacks={"mean_face": {}}, defenses={"none": {}, "dp_sgd": {"noise_multiplier": 1.0}})
     open_cell, blocked = build_plan(suite).cells
     assert open_cell.blocked == ""
