@@ -51,6 +51,7 @@ class AdMi(Defense):
     name = "ad_mi"
     aliases = ("admi",)
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"keyed_noise"})
     card = Card(
         title="Defending against model inversion attack by adversarial examples",

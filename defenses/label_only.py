@@ -34,6 +34,7 @@ class LabelOnly(Defense):
 
     name = "label_only"
     acts = "output"
+    keeps_label = True
     card = Card(title="The predicted label alone, or a fixed confidence")
 
     neutral: ClassVar[Settings | None] = {"weight": 0.0}

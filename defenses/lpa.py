@@ -85,6 +85,7 @@ class Lpa(Defense):
 
     name = "lpa"
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"keyed_noise"})
     card = Card(
         title="LPA and LFP: poisoning the confidence vectors that train inversion models",

@@ -38,6 +38,7 @@ class OneParameter(Defense):
 
     name = "one_parameter"
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"keyed_noise"})
     card = Card(
         title="One parameter defense: defending against data inference attacks via differential privacy",

@@ -51,6 +51,7 @@ class RandomNoise(Defense):
 
     name = "random_noise"
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"keyed_noise"})
     card = Card(title="Random noise of equal norm on the released vector")
 

@@ -31,6 +31,7 @@ class Rounding(Defense):
 
     name = "rounding"
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"rounding"})
     card = Card(
         title="Model inversion attacks that exploit confidence information and basic countermeasures",

@@ -31,6 +31,7 @@ class TopK(Defense):
 
     name = "top_k"
     acts = "output"
+    keeps_label = True
     weak_to = frozenset({"rounding"})
     card = Card(
         title="Membership inference attacks against machine learning models",

@@ -53,7 +53,9 @@ class Defense(Plugin):
     {"prior", "public_net"}, trained on the defender's public half and shared by all defenses. `neutral`:
     fields that switch the defense off, which a check then compares with no defense; None if none do.
     `weak_to`: what adaptive attackers use against it, see `mibench.adaptive`.
-    `strength`: the one field that makes it stronger or weaker, empty if it has none.
+    `strength`: the one field that makes it stronger or weaker, empty if it has none. `strength_levels`: the
+    values of that field that a sweep takes, from weak to strong, over the range that is published.
+    `keeps_label`: an output step that never changes which label leads, whatever its options and the scores.
     """
 
     acts: ClassVar[Acts] = "nothing"
@@ -65,6 +67,8 @@ class Defense(Plugin):
     neutral: ClassVar[Settings | None] = None
     weak_to: ClassVar[frozenset[Weakness]] = frozenset()
     strength: ClassVar[str] = ""
+    strength_levels: ClassVar[tuple[object, ...]] = ()
+    keeps_label: ClassVar[bool] = False
 
     @property
     def weaknesses(self) -> frozenset[Weakness]:

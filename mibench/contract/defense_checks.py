@@ -12,8 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mibench.contract.check import Answer, Check, Writes, checks_of, max_gap, scratch
-from mibench.contract.toy import PEOPLE, RECIPE, context, copy_of, toy_world, untrained
-from mibench.defense import DefenderView, Defense, State
+from mibench.contract.toy import PEOPLE, RECIPE, context, copy_of, spec_of, toy_world, trained, untrained
+from mibench.defense import DefenderView, Defense, Released, State
+from mibench.errors import PluginError
 from mibench.gan import WganPrior
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
@@ -24,6 +25,7 @@ _TARGET = 1
 _SIMPLEX_GAP = 1e-5  # float32 sums of a few probabilities
 _LEAST_ACCURACY = 1.5 / PEOPLE
 _BATCH_GAP = 1e-4  # roundings of an image alone and in company
+_VICTIMS = ("small_vgg", "small_resnet14")  # the first that a defense does not refuse
 _ATTACKERS_PRIOR = WganPrior(latent_dim=8, width=4, critic_width=4, steps=4, n_critic=1, batch=8)
 
 
@@ -98,8 +100,23 @@ class DefenseSubject:
     def start(self, channels: int = 3) -> Classifier:
         """The net that the defense is handed."""
         world = toy_world(channels)
-        return (
-            copy_of(world.net) if self.plugin.starts_from == "trained" else untrained(world.private, "victim")
+        if self.plugin.starts_from == "scratch":
+            return untrained(world.private, "victim", self.victim)
+        is_worlds = world.net.spec.name == self.victim
+        return copy_of(world.net) if is_worlds else trained(self.victim, world.private, "victim")
+
+    @cached_property
+    def victim(self) -> str:
+        """Name of the net; PluginError where the defense refuses them all."""
+        refusals = {
+            name: self.defense.misfit(spec_of(toy_world().private, name)) for name in _VICTIMS
+        }
+        for name, refusal in refusals.items():
+            if not refusal:
+                return name
+        raise PluginError(
+            f"defense '{self.defense.name}' refuses all nets of the checks: {' '.join(refusals.values())} "
+            "Let `toy` or `misfit` allow one."
         )
 
     def module(self) -> nn.Module:
@@ -124,6 +141,8 @@ def defense_checks(plugin: type[Defense]) -> list[Check]:
     ]
     if plugin.acts == "output":
         probes.append(leaves_the_white_box_view)
+    if plugin.keeps_label:
+        probes.append(keeps_the_label)
     return checks_of(tuple(probes), DefenseSubject(plugin), (neutral_setting_equals_none,))
 
 
@@ -196,7 +215,7 @@ def writes_to_scratch_alone(subject: DefenseSubject) -> Answer:
 def survives_storing(subject: DefenseSubject) -> Answer:
     """A stored model, rebuilt by `prepare` and `protect`, releases the same."""
     trial = subject.trial
-    net = subject.defense.prepare(untrained(toy_world().private, "another net"))
+    net = subject.defense.prepare(untrained(toy_world().private, "another net", subject.victim))
     net.load_state_dict(_stored(_weights(trial.net)))
     net.eval().requires_grad_(False)
     module = subject.defense.protect(net, _stored(trial.state), _context(Path("nowhere")))
@@ -260,6 +279,21 @@ def leaves_the_white_box_view(subject: DefenseSubject) -> Answer:
     if _equal(_weights(plain), _weights(subject.trial.net)):
         return None
     return "an output step that also changes the weights. Say acts = 'training', or leave `train` alone."
+
+
+def keeps_the_label(subject: DefenseSubject) -> Answer:
+    """Which label leads is what the net says, as `keeps_label` claims, on faces and on noise."""
+    if subject.plugin.acts != "output":
+        return f"keeps_label = True with acts = '{subject.plugin.acts}'. Only an output step can claim that."
+    world = toy_world()
+    faces = torch.cat([world.private.images, world.test.images, world.public, world.defender.images])
+    images = torch.cat([faces, torch.rand(faces.shape, generator=context("noise").generator("images"))])
+    modules = subject.module(), Released(subject.trial.net)
+    released, plain = (_release(module, images).argmax(1) for module in modules)
+    changed = int((released != plain).sum())
+    if changed:
+        return f"{changed} of {len(images)} labels change. Repair them, or leave keeps_label out."
+    return None
 
 
 def neutral_setting_equals_none(subject: DefenseSubject) -> Answer:

@@ -97,6 +97,33 @@ class MixesBatch(Defense):
         return Louder(net, spread=True)
 
 
+class Shorn(nn.Module):
+    """Released vectors with the last label's probability moved to the first one."""
+
+    def __init__(self, net: Classifier) -> None:
+        super().__init__()
+        self.plain = Released(net)
+
+    def forward(self, x: Tensor) -> Tensor:
+        released: Tensor = self.plain(x)
+        return torch.cat([released[:, :1] + released[:, -1:], released[:, 1:-1], 0 * released[:, -1:]], dim=1)
+
+
+class TakesALabel(Defense):
+    """Claims to keep labels, and never releases the last one."""
+
+    name, card, acts, keeps_label = "takes_a_label", CARD, "output", True
+
+    def protect(self, net: Classifier, state: State, ctx: Context) -> nn.Module:
+        return Shorn(net)
+
+
+class ClaimsForTraining(TrainMode):
+    """Claims to keep labels, without an output step."""
+
+    name, keeps_label = "claims_for_training", True
+
+
 @pytest.mark.parametrize(
     ("plugin", "name", "wanted"),
     [
@@ -107,6 +134,8 @@ class MixesBatch(Defense):
         (NoSimplex, "releases_probabilities", "rows sum to 1"),
         (MixesBatch, "release_takes_each_image_by_itself", "Treat every row by itself"),
         (MixesBatch, "says_where_it_acts", "An output step overrides"),
+        (TakesALabel, "keeps_the_label", "labels change"),
+        (ClaimsForTraining, "keeps_the_label", "Only an output step"),
     ],
     ids=lambda one: getattr(one, "__name__", ""),
 )
