@@ -90,21 +90,26 @@ def toy_world(channels: int = 3) -> World:
         test=test,
         public=data.load("public")[0].images,
         defender=defender,
-        net=_trained("small_vgg", private, "victim"),
-        judge=_trained("small_resnet", private, "judge"),
-        public_net=_trained("small_vgg", defender, "public net"),
+        net=trained("small_vgg", private, "victim"),
+        judge=trained("small_resnet", private, "judge"),
+        public_net=trained("small_vgg", defender, "public net"),
     )
 
 
 def untrained(data: Labeled, purpose: str, name: str = "small_vgg") -> Classifier:
     """A small net for some people, with weights that hang on the purpose alone."""
+    return build(spec_of(data, name), context(purpose).generator("initial weights"))
+
+
+def spec_of(data: Labeled, name: str) -> NetSpec:
+    """The small net of a name for some people."""
     channels, size, _ = data.shape
     count = int(data.labels.max()) + 1
-    spec = NetSpec(name=name, width=_WIDTH, channels=channels, size=size, num_classes=count)
-    return build(spec, context(purpose).generator("initial weights"))
+    return NetSpec(name=name, width=_WIDTH, channels=channels, size=size, num_classes=count)
 
 
-def _trained(name: str, data: Labeled, purpose: str) -> Classifier:
+def trained(name: str, data: Labeled, purpose: str) -> Classifier:
+    """That net, trained and frozen."""
     net = fit(untrained(data, purpose, name), data, context(purpose), recipe=RECIPE)
     freeze(net)
     return net

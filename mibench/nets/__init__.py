@@ -17,7 +17,8 @@ from mibench.nets.inversion_gan import InversionDiscriminator, MinibatchDiscrimi
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.ir50 import Ir50
 from mibench.nets.mlp import Mlp, SoftmaxRegression
-from mibench.nets.resnet import SmallResnet
+from mibench.nets.residual import Residual, last_skips
+from mibench.nets.resnet import SmallResnet, SmallResnet14
 from mibench.nets.seeding import he_init, seeded
 from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p, to_p
 from mibench.nets.vgg import SmallVgg, Vgg16, Vgg16Bn
@@ -35,8 +36,10 @@ __all__ = [
     "MinibatchDiscrimination",
     "Mlp",
     "NetSpec",
+    "Residual",
     "SmallConvnext",
     "SmallResnet",
+    "SmallResnet14",
     "SmallVgg",
     "SoftmaxRegression",
     "StyleDiscriminator",
@@ -49,6 +52,7 @@ __all__ = [
     "count_macs",
     "from_p",
     "he_init",
+    "last_skips",
     "prepare_prediction",
     "seeded",
     "to_p",
@@ -60,6 +64,7 @@ CLASSIFIERS: dict[str, type[Classifier]] = {
     "mlp": Mlp,
     "small_convnext": SmallConvnext,
     "small_resnet": SmallResnet,
+    "small_resnet14": SmallResnet14,
     "small_vgg": SmallVgg,
     "softmax_regression": SoftmaxRegression,
     "vgg16": Vgg16,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,11 @@ class Classifier(nn.Module):
 
     Contract: `forward(x) == head(features(x))`; `features(x) == blocks(x)[-1]`, flattened to
     (N, feature_dim). Each net normalizes and resizes its own input, has no in-place operation
-    (per-sample gradients of DP-SGD need that) and no spectral norm.
+    (per-sample gradients of DP-SGD need that) and no spectral norm. `has_last_skip` tells, without a net
+    being built, whether `mibench.nets.residual.last_skips` finds a block.
     """
 
+    has_last_skip: ClassVar[bool] = False
     spec: NetSpec
     feature_dim: int
     head: nn.Module

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.residual import Residual
 
 _WIDTH = 16
 _MULTIPLES = (1, 2, 4)
@@ -29,7 +30,7 @@ def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, channels)
 
 
-class _Block(nn.Module):
+class _Block(Residual):
     """Depthwise conv, norm, a two-layer perceptron per pixel, around an identity; same shape."""
 
     def __init__(self, channels: int) -> None:
@@ -41,7 +42,7 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.reduce(F.gelu(self.expand(self.norm(self.depthwise(x)))))
-        return x + out
+        return self.join(out, x)
 
 
 class SmallConvnext(Classifier):
@@ -54,6 +55,8 @@ class SmallConvnext(Classifier):
     Raises:
         ValueError: spec.size < 16.
     """
+
+    has_last_skip = True
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__(spec)

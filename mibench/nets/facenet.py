@@ -6,9 +6,14 @@ face. Its weights are not downloaded here: all parameters start at random.
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.residual import Residual
 from mibench.nets.shapes import resize
 
 _LEAST_SIZE = 80  # below it the third reduction has no pixel left
@@ -17,6 +22,23 @@ _STAGES = (
     ("mixed_6a", "repeat_2"),
     ("mixed_7a", "repeat_3", "block8"),
 )
+
+
+class _Block(Residual):
+    """A block of the package's last stage; takes over its layers under their names, so states stay."""
+
+    def __init__(self, block: Any) -> None:  # noqa: ANN401 - the package has no types
+        super().__init__()
+        self.branch0: nn.Module = block.branch0
+        self.branch1: nn.Module = block.branch1
+        self.conv2d: nn.Module = block.conv2d
+        self.scale = float(block.scale)
+        self.ends_active = not block.noReLU
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.conv2d(torch.cat((self.branch0(x), self.branch1(x)), 1)) * self.scale
+        joined = self.join(out, x)
+        return F.relu(joined) if self.ends_active else joined
 
 
 class InceptionResnetV1(Classifier):
@@ -30,6 +52,7 @@ class InceptionResnetV1(Classifier):
     """
 
     feature_dim = 512
+    has_last_skip = True
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__(spec)
@@ -38,6 +61,8 @@ class InceptionResnetV1(Classifier):
         from facenet_pytorch import InceptionResnetV1 as Body
 
         body = _without_inplace(Body(pretrained=None, classify=False))
+        body.repeat_3 = nn.Sequential(*(_Block(block) for block in body.repeat_3))
+        body.block8 = _Block(body.block8)
         self.stages = nn.ModuleList(
             nn.Sequential(*(body.get_submodule(name) for name in names)) for names in _STAGES
         )

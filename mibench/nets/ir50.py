@@ -11,6 +11,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.residual import Residual
 from mibench.nets.seeding import he_init
 from mibench.nets.shapes import project, resize
 
@@ -21,7 +22,7 @@ _SIZE = 112
 _DROPOUT = 0.5  # face.evoLVe's, before the linear layer
 
 
-class _Block(nn.Module):
+class _Block(Residual):
     """BN, conv 3x3, PReLU, conv 3x3, BN around a shortcut: (N, inputs, H, W) to (N, outputs, H/s, W/s)."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
@@ -39,10 +40,15 @@ class _Block(nn.Module):
             nn.BatchNorm2d(outputs),
         )
 
+    @property
+    def has_identity(self) -> bool:
+        """False where the shortcut projects, or pools with a stride."""
+        return isinstance(self.short, nn.MaxPool2d) and self.short.stride == 1
+
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.body(x)
         short: Tensor = self.short(x)
-        return out + short
+        return self.join(out, short)
 
 
 def _stage(inputs: int, outputs: int, depth: int) -> nn.Sequential:
@@ -57,6 +63,8 @@ class Ir50(Classifier):
 
     Hidden blocks: the outputs of the four stages, then the normalized feature.
     """
+
+    has_last_skip = True
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__(spec)

@@ -17,6 +17,7 @@ WIDTHS = {
     "vgg16_bn": 4,
     "small_vgg": 4,
     "small_resnet": 4,
+    "small_resnet14": 4,
     "small_convnext": 4,
 }
 RESIZED = {"ir50", "inception_resnet_v1"}
@@ -77,7 +78,7 @@ def test_build_depends_on_its_generator_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 28, 48, 64, 112])
-@pytest.mark.parametrize("name", ["small_vgg", "small_resnet", "small_convnext"])
+@pytest.mark.parametrize("name", ["small_vgg", "small_resnet", "small_resnet14", "small_convnext"])
 def test_small_nets_take_any_size(name: str, size: int) -> None:
     net = small(name, size=size).eval()
     assert net(images(2, size=size)).shape == (2, 5)

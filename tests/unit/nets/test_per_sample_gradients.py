@@ -16,7 +16,7 @@ opacus_grad_sample = pytest.importorskip("opacus.grad_sample")
 
 # Batch norm on 32 features would become a group norm of one value per group, so vgg16_bn is wider.
 WIDTHS = {"ir50": 8, "mlp": 6, "vgg16": 4, "vgg16_bn": 8}
-WIDTHS |= {"small_vgg": 8, "small_resnet": 8, "small_convnext": 4}
+WIDTHS |= {"small_vgg": 8, "small_resnet": 8, "small_resnet14": 8, "small_convnext": 4}
 SLOW = {"inception_resnet_v1": pytest.mark.slow}
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
