@@ -5,7 +5,8 @@ differentiable in the matrices, also where rows repeat or do not vary at all. Th
 double precision because entries that all lie near 1 and a ridge of 1e-5 leave float32 two digits.
 
 Sources: HSIC, Gretton et al., ALT 2005; its normalized form, Fukumizu et al., NeurIPS 2007; constrained
-covariance (COCO), Gretton et al., AISTATS 2005; centered alignment, Cortes et al., JMLR 2012.
+covariance (COCO), Gretton et al., AISTATS 2005; centered alignment, Cortes et al., JMLR 2012. Its correction
+for chance is ours.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Kernel = Literal["gaussian", "linear", "imq"]
 MatrixNorm = Literal["frobenius", "spectral"]
 Bandwidth = float | Literal["median"]
 _TINY = 1e-12  # below it squares count as no variation
+_ROUNDING = 1e-12  # square of the relative error of distances between rows in float32
 
 
 def squared_distances(rows: Tensor) -> Tensor:
@@ -93,6 +95,23 @@ def alignment(gram_a: Tensor, gram_b: Tensor) -> Tensor:
     return (one * other).sum() / lengths.clamp_min(_TINY).sqrt()
 
 
+def corrected_alignment(gram_a: Tensor, gram_b: Tensor) -> Tensor:
+    """Alignment without what chance gives, in [-1, 1]: 1 for equal views, near 0 for independent ones.
+
+    A centered Gram matrix is its mean eigenvalue on all m - 1 directions and a rest without trace. In high
+    dimension rows are nearly at equal distances, and that mean is nearly all of it, whatever the rows show.
+    The product of two means is also just what shuffled views give on average: the mean of tr(A P B P^T) over
+    all orders P of a batch is tr A tr B / (m - 1). So this is the cosine of the two rests.
+    """
+    one, other = _traceless(gram_a), _traceless(gram_b)
+    lengths = [
+        # a rest below the rounding errors of its matrix counts as no variation
+        torch.maximum(rest.square().sum(), _ROUNDING * whole.square().sum()).clamp_min(_TINY**2).sqrt()
+        for rest, whole in ((one, gram_a), (other, gram_b))
+    ]
+    return (one * other).sum() / (lengths[0] * lengths[1])
+
+
 def excess_alignment(gram_a: Tensor, gram_b: Tensor, generator: torch.Generator, *, draws: int = 20) -> float:
     """Alignment above what independent views of as many images reach: the mean over shuffled ones taken off.
 
@@ -106,6 +125,13 @@ def excess_alignment(gram_a: Tensor, gram_b: Tensor, generator: torch.Generator,
 def _centered(matrix: Tensor) -> Tensor:
     """H K H."""
     return matrix - matrix.mean(0) - matrix.mean(1, keepdim=True) + matrix.mean()
+
+
+def _traceless(matrix: Tensor) -> Tensor:
+    """H K H with the mean of its m - 1 eigenvalues taken off, which H has on each: (m, m) without trace."""
+    centered = _centered(matrix)
+    identity = torch.eye(len(matrix)).to(matrix)
+    return centered - _centered(identity) * centered.trace() / max(1, len(matrix) - 1)
 
 
 def _resolved(matrix: Tensor, ridge: float) -> Tensor:

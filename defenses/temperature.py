@@ -1,8 +1,8 @@
 """Softened probabilities: logits are divided by a temperature before they are released.
 
-A control: it takes nothing away. Labels and their order stay, and who knows the temperature T gets the victim's
-logits back, but for a constant, as T times the logarithm of what is released. It shows which attacks hang on
-the scale of their answers. Below 1 it sharpens, and small probabilities then fall to 0, as rounded ones do.
+A control: it takes nothing away. Labels and their order stay, and who knows the temperature T gets the
+victim's logits back, but for a constant, as T times the logarithm of what is released. It shows which attacks
+hang on the scale of their answers. Below 1 it sharpens, and small probabilities then fall to 0.
 
 Source: Shokri et al., IEEE S&P 2017 (arXiv:1610.05820), as a measure against membership inference.
 """
@@ -34,6 +34,7 @@ class Temperature(Defense):
 
     name = "temperature"
     acts = "output"
+    keeps_label = True
     card = Card(
         title="Membership inference attacks against machine learning models",
         paper="arXiv:1610.05820",
@@ -45,6 +46,7 @@ class Temperature(Defense):
 
     neutral: ClassVar[Settings | None] = {"temperature": 1.0}
     strength: ClassVar[str] = "temperature"
+    strength_levels: ClassVar[tuple[object, ...]] = (2.0, 5.0, 20.0)
 
     temperature: float = 5.0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import math
 from collections import Counter
 from itertools import islice
 from typing import Any, cast
@@ -20,6 +22,7 @@ from mibench.training import Recipe, accuracy, fit
 
 VGG = NetSpec(name="small_vgg", width=4, channels=1, size=16, num_classes=4)
 identity_batches: Any = importlib.import_module("mibench.defenses._identity_batches").identity_batches
+entropies: Any = importlib.import_module("mibench.defenses.bido").entropies
 dependence: Any = importlib.import_module("mibench.defenses._dependence")
 
 
@@ -62,7 +65,7 @@ def test_a_vanishing_weight_is_nearly_plain_training_on_the_same_batches() -> No
     assert torch.allclose(weights(got), weights(plain), atol=1e-4)
 
 
-@pytest.mark.parametrize("measure", ["hsic", "coco", "plain_hsic"])
+@pytest.mark.parametrize("measure", ["hsic", "coco", "plain_hsic", "alignment"])
 def test_the_penalty_is_the_weighted_sum_over_the_chosen_layers(measure: str) -> None:
     data = view(16).private_train
     defense = bido(measure=measure, lambda_x=0.3, lambda_y=0.7, scale=2.0, layers=[0, -1])
@@ -107,6 +110,8 @@ def test_the_first_term_shrinks_what_layers_tell_of_the_image_and_the_second_lif
         {"lambda_x": 0.01, "lambda_y": 0.1},
         {"measure": "coco", "lambda_x": 0.1, "lambda_y": 5.0},
         {"measure": "plain_hsic", "sigma": "median", "lambda_x": 1.0, "lambda_y": 10.0},
+        {"measure": "alignment", "sigma": "median", "lambda_x": 0.1, "lambda_y": 0.5},
+        {"lambda_x": 0.01, "lambda_y": 0.1, "ood_factor": 0.5},
     ],
 )
 def test_it_learns_and_notes_calibrated_dependence(fields: dict[str, object]) -> None:
@@ -115,6 +120,54 @@ def test_it_learns_and_notes_calibrated_dependence(fields: dict[str, object]) ->
     assert accuracy(net, data.private_train) > 0.9
     assert -1 <= ctx.notes["bido_alignment_x"] <= 1
     assert ctx.notes["bido_alignment_y"] > 0.2
+
+
+def test_the_later_options_at_their_defaults_stay_out_of_the_key() -> None:
+    names = {"ood_factor", "ood_weight", "ood_start"}
+    assert bido().added == names
+    assert not names & set(bido().key_params())
+    assert set(bido(ood_factor=0.5).key_params()) & names == {"ood_factor"}
+
+
+def test_a_layer_of_noise_pays_less_for_shrinking_by_the_published_measure_alone() -> None:
+    """Independent noise has no dependence to take away, whatever its scale."""
+    x = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    z = torch.randn(32, 3000, generator=torch.Generator().manual_seed(1))
+    y = torch.arange(32) % 4
+
+    def value(scale: float, **fields: object) -> float:
+        one = bido(lambda_x=1.0, lambda_y=0.0, **fields)
+        return float(one.penalty(x, (scale * z,), y, 4))
+
+    assert value(1.0) > 20
+    assert value(0.01) < 0.1 * value(1.0)
+    for scale in (1.0, 0.01):
+        assert abs(value(scale, measure="alignment", sigma="median")) < 0.05
+
+
+def test_strangers_are_shown_late_and_make_the_net_unsure_of_them() -> None:
+    data = view(48, epochs=10)
+    faces = torch.rand(40, 1, 16, 16, generator=torch.Generator().manual_seed(5))
+    data = dataclasses.replace(data, public=Labeled(faces, torch.arange(40) % 5))
+    fields: dict[str, object] = {"scale": 0.0, "per_identity": 0}
+    found = {}
+    for start in (0.3, 1.0):
+        one = bido(**fields, ood_factor=0.5, ood_weight=0.3, ood_start=start)
+        net = one.train(make(), data, Context(seed=3))
+        with torch.no_grad():
+            found[start] = float(entropies(net(faces)).mean())
+        assert accuracy(net, data.private_train) > 0.6
+    plain = bido(**fields).train(make(), data, Context(seed=3))
+    with torch.no_grad():
+        assert found[1.0] == pytest.approx(float(entropies(plain(faces)).mean()), abs=1e-2)
+    assert found[0.3] > found[1.0] + 0.2
+    assert found[0.3] > 0.8 * math.log(4)
+
+
+def test_entropies_by_hand_and_finite_where_the_net_is_sure() -> None:
+    wanted = [math.log(2), -(0.9 * math.log(0.9) + 0.1 * math.log(0.1))]
+    assert torch.allclose(entropies(torch.tensor([[0.0, 0.0], [math.log(9), 0.0]])), torch.tensor(wanted))
+    assert bool(torch.isfinite(entropies(torch.tensor([[200.0, -200.0]]))).all())
 
 
 def test_batches_hold_several_images_of_each_person() -> None:
@@ -145,6 +198,8 @@ def test_batches_survive_few_images_and_few_people() -> None:
         ({"sigma": 0.0}, "sigma must be > 0 or 'median'"),
         ({"ridge": 0.0}, "ridge must be > 0"),
         ({"layers": []}, "layers is empty"),
+        ({"ood_factor": -0.5}, "ood_factor must be >= 0"),
+        ({"ood_start": 1.5}, r"ood_start must lie in \[0, 1\]"),
     ],
 )
 def test_wrong_fields_are_named(wrong: dict[str, object], match: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -86,6 +87,7 @@ def test_constant_features_depend_on_nothing(kernel: str) -> None:
     assert coco(flat, other) == pytest.approx(0, abs=1e-6)
     assert float(dependence.plain_hsic(flat, other)) == pytest.approx(0, abs=1e-7)
     assert float(dependence.alignment(flat, other)) == pytest.approx(0, abs=1e-3)
+    assert float(dependence.corrected_alignment(flat, other)) == pytest.approx(0, abs=1e-3)
 
 
 def test_normalized_hsic_with_labels_is_bounded_by_the_classes_less_one() -> None:
@@ -103,25 +105,64 @@ def test_the_order_of_the_batch_does_not_matter() -> None:
         assert first == pytest.approx(second, rel=1e-4)
 
 
-def test_the_authors_setting_saturates_and_a_fitting_bandwidth_with_plain_hsic_does_not() -> None:
-    """Independent noise counts for more than the images themselves: the trap that the docs describe."""
-    x = torch.rand(64, 300, generator=torch.Generator().manual_seed(0))
-    z = noise(64, 300, seed=1)
-    assert hsic(gaussian(x), gaussian(z)) > hsic(gaussian(x), gaussian(x)) > 40
-    same, other = (
-        float(dependence.plain_hsic(gaussian(x, "median"), gaussian(rows, "median"))) for rows in (x, z)
-    )
-    assert same > other > 0
-    by_chance = dependence.excess_alignment(
-        gaussian(x, "median"), gaussian(z, "median"), torch.Generator().manual_seed(0)
-    )
-    assert abs(by_chance) < 0.02
-    assert (
-        dependence.excess_alignment(
-            gaussian(x, "median"), gaussian(x, "median"), torch.Generator().manual_seed(0)
-        )
-        > 0.02
-    )
+def high_dimensional() -> tuple[Tensor, Tensor, Tensor]:
+    """64 images of uniform noise, independent normal noise, and a random layer of the images."""
+    x = torch.rand(64, 3 * 32 * 32, generator=torch.Generator().manual_seed(0))
+    layer = noise(x.shape[1], 2000, seed=2) / x.shape[1] ** 0.5
+    return x, noise(*x.shape, seed=1), (x - 0.5) @ layer
+
+
+def test_the_authors_setting_counts_directions_whether_or_not_they_depend() -> None:
+    """The trap that the docstring of BiDO describes, with its figures."""
+    x, z, _ = high_dimensional()
+    apart = gaussian(x)[~torch.eye(64).bool()]
+    assert float(apart.min()) > 0.996
+    assert float(apart.max()) < 0.998
+    assert hsic(gaussian(x), gaussian(x)) == pytest.approx(44, abs=1)
+    assert hsic(gaussian(x), gaussian(z)) == pytest.approx(52, abs=1)
+    assert hsic(gaussian(x), gaussian(torch.full_like(x, 0.3))) == pytest.approx(0, abs=1e-3)
+    people = linear(one_hot(*[label for label in range(16) for _ in range(4)]))
+    assert hsic(gaussian(z), people) == pytest.approx(14.8, abs=0.1)
+
+
+def test_a_fitting_bandwidth_alone_does_not_tell_dependence_from_none() -> None:
+    x, z, _ = (gaussian(rows, "median") for rows in high_dimensional())
+    assert hsic(x, x) == pytest.approx(62.8, abs=0.1)
+    assert hsic(x, z) == pytest.approx(62.8, abs=0.1)
+    assert hsic(x, x, 1e-2) == pytest.approx(9.1, abs=0.1)
+    assert hsic(x, z, 1e-2) == pytest.approx(9.1, abs=0.1)
+    plain = [float(dependence.plain_hsic(x, other)) for other in (x, z)]
+    assert plain == pytest.approx([0.0025, 0.0025], abs=1e-4)
+
+
+def test_the_corrected_alignment_tells_dependence_from_none_in_high_dimension() -> None:
+    rows = high_dimensional()
+    for factor in (1.0, 1000.0):
+        x, z, hidden = (gaussian(factor * part, "median") for part in rows)
+        assert float(dependence.corrected_alignment(x, x)) == pytest.approx(1)
+        assert abs(float(dependence.corrected_alignment(x, z))) < 0.05
+        assert float(dependence.corrected_alignment(x, hidden)) > 0.5
+    constant = gaussian(torch.full_like(rows[0], 0.3), "median")
+    assert float(dependence.corrected_alignment(gaussian(rows[0], "median"), constant)) == 0
+
+
+def test_the_correction_is_the_mean_over_all_orders_of_the_batch() -> None:
+    """Five rows have 120 orders; the corrected alignment of two matrices has a mean of zero over them."""
+    a, b = gaussian(noise(5, 2), 1.0), gaussian(noise(5, 3, seed=1), 1.0)
+    found = []
+    for order in itertools.permutations(range(5)):
+        rows = torch.tensor(order)
+        found.append(float(dependence.corrected_alignment(a, b[rows][:, rows])))
+    assert sum(found) / len(found) == pytest.approx(0, abs=1e-9)
+    assert max(found) > 0.1
+    assert all(-1 <= value <= 1 for value in found)
+
+
+def test_the_excess_above_shuffled_views_is_calibrated_for_the_record() -> None:
+    x, z, _ = (gaussian(rows, "median") for rows in high_dimensional())
+    excess = [dependence.excess_alignment(x, other, torch.Generator().manual_seed(0)) for other in (x, z)]
+    assert excess[0] > 0.005
+    assert abs(excess[1]) < 0.002
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear", "imq"])
@@ -135,6 +176,7 @@ def test_gradients_stay_finite_where_rows_repeat(kernel: str, sigma: object, row
         lambda k: dependence.coco(k, y, norm="frobenius"),
         lambda k: dependence.coco(k, y, norm="spectral"),
         lambda k: dependence.plain_hsic(k, y),
+        lambda k: dependence.corrected_alignment(k, y),
     ]
     for measure in measures:
         z = start.clone().requires_grad_(True)
