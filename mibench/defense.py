@@ -16,7 +16,17 @@ from mibench.prior import PriorSpec
 from mibench.training import Recipe, fit
 
 State = dict[str, Tensor]
-Acts = Literal["nothing", "training", "fine-tuning", "output"]
+Acts = Literal[
+    "nothing",
+    "training",
+    "fine-tuning",
+    "output",
+    # compositions, see `mibench.compose`
+    "training, fine-tuning",
+    "training, output",
+    "fine-tuning, output",
+    "training, fine-tuning, output",
+]
 
 
 @dataclass(frozen=True)

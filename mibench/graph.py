@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from mibench.adaptive import Adaptive
 from mibench.attack import Attack
+from mibench.compose import acts_on_model, parts_of
 from mibench.data.source import Part
 from mibench.defense import Defense
 from mibench.errors import BlockedError
@@ -172,26 +173,77 @@ class Graph:
             title="train undefended",
         )
 
-    def train(self, defense: Defense, extra: Extra, protects: tuple[int, ...], seed: int) -> Key:
-        """The protected model; defenses that change nothing in the training share the undefended one."""
-        if not (overrides(defense, "train", Defense) or overrides(defense, "prepare", Defense)):
-            return self.baseline(seed)
-        misfit = defense.misfit(self.suite.victim.spec(self.suite.data, self.suite.data.private))
-        if misfit:
-            raise BlockedError(f"defense '{defense.name}': {misfit}")
+    def victim(
+        self,
+        attack: Attack[Any],
+        defense: Defense,
+        protected: tuple[int, ...],
+        protects: tuple[int, ...],
+        seed: int,
+    ) -> tuple[Key, Key | None]:
+        """Training and output step of one protected model.
+
+        Each part of a composition has the task that it has alone, as far as it stands on the same ground.
+
+        Args:
+            attack: whose prior the defender may know.
+            defense: what protects; a composition or any other.
+            protected: all labels that the suite protects.
+            protects: those that this model protects, for parts with one model a label.
+            seed: of the suite.
+
+        Raises:
+            BlockedError: a part cannot act on the victim's net, or lacks what it needs.
+        """
+        net = self.suite.victim.spec(self.suite.data, self.suite.data.private)
+        parts = []
+        for one in parts_of(defense):
+            misfit = one.misfit(net)
+            if misfit:
+                raise BlockedError(f"defense '{one.name}': {misfit}")
+            labels = protects if one.per_target else protected
+            parts.append((one, self.defender(attack, one, seed), labels))
+        train = output = None
+        for one, extra, labels in parts:
+            train = self.train(one, extra, labels, train, seed)
+        train = train or self.baseline(seed)
+        for one, extra, labels in parts:
+            output = self.output(one, extra, labels, train, seed) or output
+        return train, output
+
+    def train(
+        self, defense: Defense, extra: Extra, protects: tuple[int, ...], base: Key | None, seed: int
+    ) -> Key | None:
+        """The protected model; `base`, what was trained before, where the defense changes no training."""
+        if not acts_on_model(type(defense)):
+            return base
         inputs = {"private": self.data("private"), "defender": self.data("defender"), **extra.inputs}
+        params = {"defense": defense.key_params(), **self.net(self.suite.victim, self.suite.data.private)}
         if defense.starts_from == "trained":
-            inputs["base"] = self.baseline(seed)
-        net = self.net(self.suite.victim, self.suite.data.private)
+            inputs["base"] = base or self.baseline(seed)
+            params |= self._onto(inputs["base"])
         return self.add_plugin(
             "train",
             defense,
-            params={"defense": defense.key_params(), **net, "protects": list(protects), **extra.params},
+            params={**params, "protects": list(protects), **extra.params},
             inputs=inputs,
             seed=seed,
-            title=f"train {defense.name}" + (f", label {protects[0]}" if defense.per_target else ""),
+            title=f"train {defense.name}{_label(defense, protects)}{self._after(base, defense)}",
             locator=extra.locator,
         )
+
+    def _onto(self, base: Key) -> dict[str, Any]:
+        """The defense that trained the net to start from, which may have reshaped it; nothing if none did."""
+        task = self.tasks[base]
+        if task.plugin == BASELINE:
+            return {}
+        maker = {"plugin": task.plugin, "source": task.source, "defense": task.params["defense"]}
+        return {"onto": maker}
+
+    def _after(self, base: Key | None, defense: Defense) -> str:
+        """Words for a title: the other defense that trained the net before, if one did."""
+        plugin = BASELINE if base is None else self.tasks[base].plugin
+        return "" if plugin in {BASELINE, defense.name} else f", after {plugin}"
 
     def output(
         self, defense: Defense, extra: Extra, protects: tuple[int, ...], train: Key, seed: int
@@ -211,7 +263,7 @@ class Graph:
                 **extra.inputs,
             },
             seed=seed,
-            title=f"output of {defense.name}" + (f", label {protects[0]}" if defense.per_target else ""),
+            title=f"output of {defense.name}{_label(defense, protects)}{self._after(train, defense)}",
             locator=extra.locator,
         )
 
@@ -334,6 +386,11 @@ class Graph:
             locator={"max_batch": self.suite.limits.max_batch, **(locator or {})},
         )
         return self.tasks.setdefault(task.key, task).key
+
+
+def _label(defense: Defense, protects: tuple[int, ...]) -> str:
+    """Words for a title: the label that a model protects, where each label has its own."""
+    return f", label {protects[0]}" if defense.per_target else ""
 
 
 def _owner(plugin: Plugin) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from mibench.adaptive import Weakness
 from mibench.attack import Attack
+from mibench.compose import Composition
 from mibench.defense import Defense
 from mibench.errors import BlockedError, SuiteError
 from mibench.graph import Graph, Seen
@@ -140,8 +142,12 @@ def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], vie
 
 def _met(suite: Suite, attack: Entry[Attack[Any]], defense: Defense, view: str) -> Entry[Attack[Any]]:
     """The attack with the adaptive options with which it meets this defense in this view."""
+    held: tuple[Defense, ...] = (defense,)
+    if isinstance(defense, Composition) and view == "stripped":
+        held = tuple(one for one in defense.parts if one.acts != "output")  # as if alone: its runs are shared
+    weaknesses = frozenset[Weakness]().union(*(one.weaknesses for one in held))
     try:
-        plugin = attack.plugin.against(defense.weaknesses, defense.acts, view)
+        plugin = attack.plugin.against(weaknesses, held[0].acts, view)
     except ValueError as error:
         raise SuiteError(f"suite {suite.name}, attacks.{attack.label}: {error}") from error
     return dataclasses.replace(attack, plugin=plugin)
@@ -163,9 +169,7 @@ def _divide(
 def _model(graph: Graph, cell: Cell, protects: Labels, targets: Labels) -> Model:
     """The tasks of one protected model and of the attack on it."""
     attack, defense, seed = cell.attack.plugin, cell.defense.plugin, cell.seed
-    extra = graph.defender(attack, defense, seed)
-    train = graph.train(defense, extra, protects, seed)
-    output = graph.output(defense, extra, protects, train, seed)
+    train, output = graph.victim(attack, defense, cell.protected, protects, seed)
     if output is None:
         # without an output step the two white-box views are one, and so are their keys
         seen = Seen({"train": train}, "stripped" if cell.view == "deployed" else cell.view)

@@ -22,6 +22,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from mibench.attack import Attack
+from mibench.compose import SIGN, compose
 from mibench.defense import Defense
 from mibench.errors import PluginError, UnknownPluginError
 from mibench.metric import Metric
@@ -77,8 +78,18 @@ def get_attack(name: str) -> type[Attack[Any]]:
 
 
 def get_defense(name: str) -> type[Defense]:
-    """The defense of this name or alias; UnknownPluginError suggests a close name."""
-    return _get(_DEFENSES, name)
+    """The defense of this name or alias, or of several joined by "+" (see `mibench.compose`).
+
+    Raises:
+        UnknownPluginError: there is none; it suggests a close name.
+        PluginError: joined ones that do not go together.
+    """
+    if SIGN not in name or name in plugin_names("defenses"):
+        return _get(_DEFENSES, name)
+    words = [word.strip() for word in name.split(SIGN)]
+    if "" in words:
+        raise PluginError(f"defense '{name}': a name beside '{SIGN}' is missing. Write them as a+b.")
+    return compose([_get(_DEFENSES, word) for word in words])
 
 
 def get_metric(name: str) -> type[Metric]:

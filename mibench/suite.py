@@ -20,6 +20,7 @@ import torch
 from pydantic import ConfigDict
 
 from mibench.attack import Attack
+from mibench.compose import Composition
 from mibench.data.folder import FolderData
 from mibench.data.synthetic import SynthFacesData
 from mibench.defense import Defense
@@ -316,15 +317,34 @@ class _Reader:
     def entries(
         self, raw: Mapping[str, Any], table: str, get: Callable[[str], type[P]]
     ) -> tuple[Entry[P], ...]:
-        found = []
+        tables: dict[str, tuple[type[P], dict[str, Any]]] = {}
         for label, values in raw[table].items():
             place = f"{table}.{label}"
             if not isinstance(values, Mapping):
                 raise SuiteError(f"{self.at(place)}: must be a table, got {values!r}. Write [{place}].")
             params = dict(values)
             plugin = self.call(get, str(params.pop("plugin", label)), place)
-            found.append(Entry(label, self.build(plugin, params, place)))
-        return tuple(found)
+            # a composition is one column in whatever order its parts are named, so its own name is the label
+            is_plain = "plugin" in values or not issubclass(plugin, Composition)
+            name = label if is_plain else plugin.name
+            if name in tables:
+                raise SuiteError(f"{self.at(place)}: '{name}' is there already. Name it once.")
+            tables[name] = plugin, params
+        own = {
+            label: self.build(kind, params, f"{table}.{label}")
+            for label, (kind, params) in tables.items()
+            if not issubclass(kind, Composition)
+        }
+        return tuple(
+            Entry(label, own[label] if label in own else self.composed(kind, params, own, f"{table}.{label}"))
+            for label, (kind, params) in tables.items()
+        )
+
+    def composed(self, kind: type[P], params: Mapping[str, Any], own: Mapping[str, Plugin], place: str) -> P:
+        """A composition; it takes from `own`, the plain entries, what its table leaves out."""
+        if issubclass(kind, Composition):
+            params = self.place(lambda: kind.filled(params, own), place)
+        return self.build(kind, params, place)
 
 
 def _find(name: str | Path) -> Path:

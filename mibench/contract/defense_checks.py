@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from mibench.compose import Composition
 from mibench.contract.check import Answer, Check, Writes, checks_of, max_gap, scratch
 from mibench.contract.toy import PEOPLE, RECIPE, context, copy_of, spec_of, toy_world, trained, untrained
 from mibench.defense import DefenderView, Defense, Released, State
 from mibench.errors import PluginError
 from mibench.gan import WganPrior
 from mibench.nets.classifier import Classifier
-from mibench.plugin import Context
+from mibench.plugin import Context, Settings
 from mibench.prior import Prior, PriorSpec
 from mibench.training import accuracy
 
@@ -108,9 +111,7 @@ class DefenseSubject:
     @cached_property
     def victim(self) -> str:
         """Name of the net; PluginError where the defense refuses them all."""
-        refusals = {
-            name: self.defense.misfit(spec_of(toy_world().private, name)) for name in _VICTIMS
-        }
+        refusals = {name: self.defense.misfit(spec_of(toy_world().private, name)) for name in _VICTIMS}
         for name, refusal in refusals.items():
             if not refusal:
                 return name
@@ -139,8 +140,10 @@ def defense_checks(plugin: type[Defense]) -> list[Check]:
         release_takes_each_image_by_itself,
         takes_gray_images,
     ]
-    if plugin.acts == "output":
+    if "output" in plugin.acts:
         probes.append(leaves_the_white_box_view)
+    if issubclass(plugin, Composition):
+        probes.remove(says_where_it_acts)  # it says what its parts do
     if plugin.keeps_label:
         probes.append(keeps_the_label)
     return checks_of(tuple(probes), DefenseSubject(plugin), (neutral_setting_equals_none,))
@@ -272,10 +275,12 @@ def takes_gray_images(subject: DefenseSubject) -> Answer:
 
 
 def leaves_the_white_box_view(subject: DefenseSubject) -> Answer:
-    """Who holds the weights holds those of the undefended victim, bit for bit."""
-    plain = subject.start()
-    if subject.plugin.starts_from == "scratch":
-        plain = Defense().train(plain, subject.view(), _context(Path("nowhere")))
+    """Who holds the weights holds those of no output step, bit for bit."""
+    plain, defense, ctx = subject.start(), subject.defense, _context(Path("nowhere"))
+    if isinstance(defense, Composition):
+        plain = defense.train(defense.prepare(plain), subject.view(), ctx)
+    elif subject.plugin.starts_from == "scratch":
+        plain = Defense().train(plain, subject.view(), ctx)
     if _equal(_weights(plain), _weights(subject.trial.net)):
         return None
     return "an output step that also changes the weights. Say acts = 'training', or leave `train` alone."
@@ -283,7 +288,7 @@ def leaves_the_white_box_view(subject: DefenseSubject) -> Answer:
 
 def keeps_the_label(subject: DefenseSubject) -> Answer:
     """Which label leads is what the net says, as `keeps_label` claims, on faces and on noise."""
-    if subject.plugin.acts != "output":
+    if "output" not in subject.plugin.acts:
         return f"keeps_label = True with acts = '{subject.plugin.acts}'. Only an output step can claim that."
     world = toy_world()
     faces = torch.cat([world.private.images, world.test.images, world.public, world.defender.images])
@@ -301,7 +306,7 @@ def neutral_setting_equals_none(subject: DefenseSubject) -> Answer:
     plugin = subject.plugin
     if plugin.neutral is None:
         return "it names no `neutral` setting that switches it off. Give one if there is one."
-    off = plugin.from_params({**plugin.toy, **plugin.neutral})
+    off = plugin.from_params(_over(plugin.toy, plugin.neutral))
     plain = subject.start()
     if plugin.starts_from == "scratch":
         plain = Defense().train(plain, subject.view(), _context(Path("nowhere")))
@@ -312,6 +317,15 @@ def neutral_setting_equals_none(subject: DefenseSubject) -> Answer:
         if gap == 0
         else f"with {dict(plugin.neutral)} released values differ by {gap:.3g} from no defense."
     )
+
+
+def _over(toy: Settings, neutral: Settings) -> dict[str, Any]:
+    """The toy settings with the neutral ones over them, table by table."""
+    both = {**toy, **neutral}
+    for name, value in neutral.items():
+        if isinstance(value, Mapping) and isinstance(toy.get(name), Mapping):
+            both[name] = {**toy[name], **value}
+    return both
 
 
 def _context(folder: Path) -> Context:

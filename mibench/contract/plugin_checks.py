@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mibench.attack import Attack
-from mibench.contract.check import Answer, Check, checks_of
+from mibench.compose import Composition
+from mibench.contract.check import Answer, Check, Probe, checks_of
 from mibench.errors import PluginError
 from mibench.fields import field_docs
 from mibench.lock import LOCK, difference, is_built_in, locked, read_lock, sources
@@ -22,7 +23,7 @@ _FIRST_YEAR, _LAST_YEAR = 1900, 2100
 
 def plugin_checks(plugin: type[Plugin]) -> list[Check]:
     """The checks of one plugin."""
-    probes = (
+    probes: tuple[Probe, ...] = (
         has_defaults,
         is_frozen,
         is_hashable,
@@ -36,6 +37,8 @@ def plugin_checks(plugin: type[Plugin]) -> list[Check]:
         prints_nothing,
         leaves_the_global_generator_alone,
     )
+    if issubclass(plugin, Composition):  # made of parts that have files, and are asked about them
+        probes = tuple(one for one in probes if one not in _OF_FILES)
     return checks_of(probes, plugin)
 
 
@@ -162,6 +165,15 @@ def leaves_the_global_generator_alone(plugin: type[Plugin]) -> Answer:
         }:
             return f"{_at(file, node)} seeds a global generator. Use ctx.generator or ctx.noise."
     return None
+
+
+_OF_FILES = (
+    name_is_the_files,
+    source_is_locked,
+    names_no_device,
+    prints_nothing,
+    leaves_the_global_generator_alone,
+)
 
 
 def _nodes(plugin: type[Plugin]) -> Iterator[tuple[Path, ast.AST]]:

@@ -16,7 +16,7 @@ from mibench.provenance import provenance
 from mibench.registry import get_metric
 from mibench.stages.protecting import deployed, log_released
 from mibench.stages.scrutiny import Attacked, scrutiny
-from mibench.stages.work import Work, trained_net
+from mibench.stages.work import Work, joined_notes, trained_net
 from mibench.store import Artifact
 from mibench.victim import ScoreVictim
 
@@ -68,7 +68,7 @@ class _Model:
         device, max_batch = work.ctx.device, work.ctx.max_batch
         net = trained_net(train, device)
         protects = tuple(work.params["protects"][index])
-        defended = {**train.value["notes"], **({} if output is None else output.value["notes"])}
+        defended = train.value["notes"] if output is None else joined_notes(train, output.value["notes"])
         attacked = {**invert.value["prior_notes"], **invert.value["notes"]}
         # prefixed, so that no attack speaks for the defense
         self.notes: dict[str, Any] = {

@@ -18,8 +18,10 @@ from mibench.stages.work import (
     Work,
     check_defense,
     defense_of,
+    joined_notes,
     new_net,
     prior_spec_of,
+    reshaped,
     stage_seed,
     trained_net,
     weights,
@@ -34,12 +36,15 @@ _LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 def train(work: Work) -> Artifact:
     """The weights of the protected model; PluginError where its state cannot be loaded again."""
     defense = defense_of(work.task.plugin, work.params["defense"])
-    net = new_net(work.params, work.ctx)
-    if "base" in work.task.inputs:
-        net.load_state_dict(work.input("base").tensors)
+    net = reshaped(new_net(work.params, work.ctx), work.params)
+    base = work.input("base") if "base" in work.task.inputs else None
+    if base is not None:
+        net.load_state_dict(base.tensors)
     net = defense.prepare(net).to(work.ctx.device)
     trained = defense.train(net, defender_view(work), work.ctx)
     result = work.result(weights(trained))
+    if "onto" in work.params and base is not None:
+        result = dataclasses.replace(result, value={"notes": joined_notes(base, result.value["notes"])})
     try:
         trained_net(result, torch.device("cpu"))
     except RuntimeError as error:  # what load_state_dict raises for a state of another net

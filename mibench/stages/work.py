@@ -108,13 +108,35 @@ def new_net(params: dict[str, Any], ctx: Context) -> Classifier:
 def trained_net(artifact: Artifact, device: torch.device) -> Classifier:
     """The classifier of a `judge`, `public_net` or `train` artifact, frozen, on a device."""
     task = artifact.task
-    net = new_net(task["params"], Context())
+    net = reshaped(new_net(task["params"], Context()), task["params"])
     if task["stage"] == "train":
         check_defense(task)
         net = defense_of(task["plugin"], task["params"]["defense"]).prepare(net)
     net.load_state_dict(artifact.tensors)
     freeze(net)
     return net.to(device)
+
+
+def reshaped(net: Classifier, params: dict[str, Any]) -> Classifier:
+    """The net in the shape that an earlier defense of a composition gave it; the net itself without one."""
+    onto = params.get("onto")
+    if onto is None:
+        return net
+    if onto["source"]:
+        check_source(get_defense(onto["plugin"]), onto["source"], onto["plugin"])
+    return defense_of(onto["plugin"], onto["defense"]).prepare(net)
+
+
+def joined_notes(before: Artifact, notes: dict[str, Any]) -> dict[str, Any]:
+    """Notes of a task beside those of an earlier one, which bear its plugin's name where both have one.
+
+    >>> before = Artifact({}, {"notes": {"loss": 1.0, "nats": 2.0}}, {"plugin": "mid"})
+    >>> joined_notes(before, {"loss": 3.0})
+    {'mid.loss': 1.0, 'nats': 2.0, 'loss': 3.0}
+    """
+    name = before.task["plugin"]
+    earlier = before.value["notes"]
+    return {**{f"{name}.{one}" if one in notes else one: value for one, value in earlier.items()}, **notes}
 
 
 def weights(net: Classifier) -> dict[str, Tensor]:
