@@ -61,7 +61,7 @@ bench: $(STAMP)-test  ## Measure the speed of mibench itself.
 demo: $(STAMP)  ## Install, run the suite `quick`, print its table and name the files.
 	$(BIN)/mibench run quick
 
-readme: $(STAMP)  ## Fill tables and write the pages of attacks from the committed records.
+readme: $(STAMP)  ## Fill tables and write the pages of attacks and defenses from the committed records.
 	$(BIN)/python docs/embed_table.py README.md results/*/README.md
 	$(BIN)/python docs/plugin_pages.py
 
