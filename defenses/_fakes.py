@@ -23,7 +23,9 @@ from mibench.plugin import Context, Settings
 from mibench.prior import LatentSpace, PriorSpec
 
 from ._decoy import DEVIATIONS as _DEVIATIONS
-from ._decoy import DecoyDefense, FakeLoss, Fakes, Focal, confidence
+from ._decoy import DecoyDefense, check_gamma, confidence
+from ._decoy_images import Fakes, sample
+from ._decoy_losses import FakeLoss, Focal
 
 # what no inversion of the family has from its paper
 DEVIATIONS = (
@@ -47,9 +49,12 @@ class ShadowInversion(DecoyDefense):
         z_label_weight: weight of the label loss beside realism, >= 0.
         label_loss: "ce", equation 5; or "mse_onehot", the mean squared difference of the probabilities and
             the one-hot label, which the paper's text tells.
+        decoy_images: "inversed" fakes of the decoy, as in the paper; or "real" images of that person beside
+            inversed private ones, which lies between the paper and its baseline `random_fake`.
     """
 
     needs = frozenset({"prior", "public_net"})
+    added = DecoyDefense.added | {"decoy_images"}
     toy: ClassVar[Settings] = {
         **DecoyDefense.toy,
         "substitute": {
@@ -68,6 +73,7 @@ class ShadowInversion(DecoyDefense):
     z_lr: float = 0.02
     z_label_weight: float = 100.0
     label_loss: Literal["ce", "mse_onehot"] = "ce"
+    decoy_images: Literal["inversed", "real"] = "inversed"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,9 +102,14 @@ class ShadowInversion(DecoyDefense):
         judge = view.public_net.to(ctx.device)
         # own seeds, since label 3 of the public classifier is another person than label 3 of the victim
         private, _ = self.invert(net, space, target, ctx.child("private fakes"))
-        public, _ = self.invert(judge, space, decoy, ctx.child(f"public fakes for {target}"))
-        ctx.note("fake_confidence_public", confidence(judge, public, decoy))
-        return Fakes(private, public)
+        if self.decoy_images == "real":
+            drawn = sample(view.public, decoy, self.num_fakes, ctx.generator("public fakes"))
+            public = drawn.to(ctx.device)
+        else:
+            public, _ = self.invert(judge, space, decoy, ctx.child(f"public fakes for {target}"))
+        sure = confidence(judge, public, decoy)
+        ctx.note("fake_confidence_public", sure)
+        return Fakes(private, public, sure)
 
     def invert(self, net: Classifier, space: LatentSpace, label: int, ctx: Context) -> tuple[Tensor, Tensor]:
         """Fakes (num_fakes, C, H, W) of a frozen net's label, and their label losses (num_fakes,)."""
@@ -142,8 +153,7 @@ class FocalInversion(ShadowInversion):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"{self.name}: gamma must be >= 0 and finite, got {self.gamma}.")
+        check_gamma(self.name, self.gamma)
 
     @property
     def weighting(self) -> tuple[FakeLoss, float]:

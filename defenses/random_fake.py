@@ -9,18 +9,15 @@ Source: Gong et al., IEEE TIFS 2023, table III.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from mibench.data.split import Labeled
 from mibench.defense import DefenderView
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Card, Context
 
-from ._decoy import DEVIATIONS, DecoyDefense, FakeLoss, Fakes
+from ._decoy import DEVIATIONS, Auto, DecoyDefense, check_gamma
+from ._decoy_images import Fakes, sample
+from ._decoy_losses import FakeLoss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +51,11 @@ class RandomFake(DecoyDefense):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"random_fake: gamma must be >= 0 and finite, got {self.gamma}.")
+        check_gamma(self.name, self.gamma)
+        if self.ewc_weight == "auto" and not self.with_ewc:
+            raise ValueError(
+                "random_fake: with_ewc is False, ewc_weight 'auto'. Hold the weights, or give 0."
+            )
 
     @property
     def weighting(self) -> tuple[FakeLoss, float]:
@@ -63,18 +63,12 @@ class RandomFake(DecoyDefense):
         return self.loss, 0.0 if self.loss == "ce" else self.gamma
 
     @property
-    def hold(self) -> float:
+    def hold(self) -> float | Auto:
         """See DecoyDefense.hold."""
         return self.ewc_weight if self.with_ewc else 0.0
 
     def make_fakes(self, net: Classifier, view: DefenderView, target: int, decoy: int, ctx: Context) -> Fakes:
         """Real images of both people; see DecoyDefense.make_fakes."""
-        return Fakes(
-            self.sample(view.private_train, target, ctx.generator("private fakes")).to(ctx.device),
-            self.sample(view.public, decoy, ctx.generator("public fakes")).to(ctx.device),
-        )
-
-    def sample(self, data: Labeled, label: int, generator: torch.Generator) -> Tensor:
-        """Up to num_fakes images of a label (n, C, H, W), drawn without replacement."""
-        images = data.of(label).images
-        return images[torch.randperm(len(images), generator=generator)[: self.num_fakes]]
+        private = sample(view.private_train, target, self.num_fakes, ctx.generator("private fakes"))
+        public = sample(view.public, decoy, self.num_fakes, ctx.generator("public fakes"))
+        return Fakes(private.to(ctx.device), public.to(ctx.device))

@@ -1,4 +1,4 @@
-"""The losses, the Fisher information, the anchor and the fine-tuning that the NetGuard family shares."""
+"""The Fisher information, the anchor and the fine-tuning that the NetGuard family shares."""
 
 from __future__ import annotations
 
@@ -22,20 +22,12 @@ from mibench.registry import get_defense
 from mibench.training import Recipe
 from mibench.victim import freeze
 
-decoy: Any = importlib.import_module("mibench.defenses._decoy")
+images_of: Any = importlib.import_module("mibench.defenses._decoy_images")
 ewc: Any = importlib.import_module("mibench.defenses._ewc")
-
-FOCAL = ["focal_literal", "focal_detached"]
-ALL_LOSSES = ["ce", *FOCAL]
 
 
 def plugin(loss: str = "ce", **options: Any) -> Any:
     return get_defense("random_fake").from_params({"loss": loss, **options})
-
-
-def two_logits(p: float, rows: int = 1) -> Tensor:
-    """Logits (rows, 2) that ask for gradients, the probability of label 0 being p."""
-    return torch.tensor([[math.log(p / (1 - p)), 0.0]] * rows, requires_grad=True)
 
 
 class OneWeight(Classifier):
@@ -69,109 +61,6 @@ def small_view(targets: tuple[int, ...] = (1,)) -> DefenderView:
 
 def weights(net: nn.Module) -> Tensor:
     return torch.cat([value.detach().flatten() for value in net.parameters()])
-
-
-# losses
-
-
-@pytest.mark.parametrize("loss", ALL_LOSSES)
-def test_push_lowers_a_confident_fake(loss: str) -> None:
-    logits = two_logits(0.9)
-    plugin(loss).push(logits, 0).backward()
-    assert logits.grad is not None
-    assert logits.grad[0, 0] > 0
-
-
-@pytest.mark.parametrize(("loss", "sign"), [("ce", 1), ("focal_literal", -1), ("focal_detached", 1)])
-def test_printed_focal_loss_raises_an_unsure_fake(loss: str, sign: int) -> None:
-    logits = two_logits(0.3)
-    plugin(loss).push(logits, 0).backward()
-    assert logits.grad is not None
-    assert logits.grad[0, 0].sign() == sign
-
-
-def test_printed_focal_loss_has_its_extremum_inside() -> None:
-    q = torch.linspace(0.001, 0.999, 9981, dtype=torch.float64)
-    values = -decoy.PUSHES["focal_literal"](q.log(), (1 - q).log(), 2.0)
-    assert float(values.max()) == pytest.approx(1 / (2 * math.e), abs=1e-5)
-    assert float(q[values.argmax()]) == pytest.approx(math.exp(-0.5), abs=1e-3)
-
-
-@pytest.mark.parametrize("start", [0.95, 0.3])
-def test_descent_on_the_printed_focal_loss_ends_at_its_extremum(start: float) -> None:
-    logits, defense = two_logits(start), plugin("focal_literal")
-    for _ in range(300):
-        (slope,) = torch.autograd.grad(defense.push(logits, 0), logits)
-        logits = (logits - 5 * slope).detach().requires_grad_(True)
-    assert float(logits.detach().softmax(1)[0, 0]) == pytest.approx(math.exp(-0.5), abs=1e-3)
-
-
-def test_pull_values() -> None:
-    defense = plugin("focal_literal")
-    assert defense.pull(two_logits(0.5), 0).item() == pytest.approx(0.25 * math.log(2), rel=1e-5)
-    assert defense.pull(two_logits(1 - 1e-6), 0).item() == pytest.approx(0.0, abs=1e-12)
-    assert plugin("ce").pull(two_logits(0.5), 0).item() == pytest.approx(math.log(2), rel=1e-6)
-
-
-def test_gamma_zero_is_cross_entropy() -> None:
-    logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    for loss in FOCAL:
-        assert torch.equal(plugin(loss, gamma=0.0).push(logits, 2), plugin("ce").push(logits, 2))
-        assert torch.equal(plugin(loss, gamma=0.0).pull(logits, 2), plugin("ce").pull(logits, 2))
-    wanted = F.cross_entropy(logits, torch.full((6,), 2))
-    torch.testing.assert_close(plugin("ce").pull(logits, 2), wanted)
-    torch.testing.assert_close(plugin("ce").push(logits, 2), -wanted)
-
-
-@pytest.mark.parametrize("loss", ALL_LOSSES)
-@pytest.mark.parametrize("gap", [-200.0, 200.0])
-def test_far_logits_give_finite_losses_and_slopes(loss: str, gap: float) -> None:
-    for limit in ("floor", "none"):
-        for term in ("push", "pull"):
-            logits = torch.tensor([[gap, 0.0, -3.0]], requires_grad=True)
-            value = getattr(plugin(loss, push_limit=limit), term)(logits, 0)
-            value.backward()
-            assert logits.grad is not None
-            assert torch.isfinite(value)
-            assert torch.isfinite(logits.grad).all()
-
-
-def test_log_odds_are_those_of_the_softmax() -> None:
-    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    log_p, log_not = decoy.log_odds(logits, 3)
-    p = logits.softmax(1)[:, 3]
-    torch.testing.assert_close(log_p, p.log())
-    torch.testing.assert_close(log_not, (1 - p).log())
-
-
-def test_floor_lets_a_far_fake_go_and_keeps_the_others() -> None:
-    logits = torch.tensor([[-11.0, 0.0], [-1.0, 0.0]], requires_grad=True)
-    plugin("ce", push_limit="floor").push(logits, 0).backward()
-    assert logits.grad is not None
-    assert logits.grad[0].abs().max() == 0
-    assert logits.grad[1, 0] > 0
-
-
-def test_chance_lets_all_fakes_go_below_chance() -> None:
-    defense = plugin("ce", push_limit="chance")
-    below, above = two_logits(0.49, rows=2), two_logits(0.51, rows=2)
-    defense.push(below, 0).backward()
-    defense.push(above, 0).backward()
-    assert below.grad is not None
-    assert above.grad is not None
-    assert below.grad.abs().max() == 0
-    assert above.grad[0, 0] > 0
-
-
-def test_equal_roles_cancel_exactly() -> None:
-    net = small_net().requires_grad_(True)
-    images = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    defense = plugin("ce")
-    defense.fake_loss(net, decoy.Fakes(images, images.clone()), 1).backward()
-    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in net.parameters())
-    net.zero_grad()
-    defense.fake_loss(net, decoy.Fakes(images, images.flip(3)), 1).backward()
-    assert any(p.grad is not None and bool((p.grad != 0).any()) for p in net.parameters())
 
 
 # Fisher information and the anchor
@@ -228,6 +117,17 @@ def test_pull_ends_where_loss_and_penalty_balance(stiffness: float) -> None:
 
 
 # fine-tuning
+
+
+def test_equal_roles_cancel_exactly() -> None:
+    net = small_net().requires_grad_(True)
+    images = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+    defense = plugin("ce")
+    defense.fake_loss(net, images_of.Fakes(images, images.clone()), 1).backward()
+    assert all(p.grad is not None and bool((p.grad == 0).all()) for p in net.parameters())
+    net.zero_grad()
+    defense.fake_loss(net, images_of.Fakes(images, images.flip(3)), 1).backward()
+    assert any(p.grad is not None and bool((p.grad != 0).any()) for p in net.parameters())
 
 
 def tune(net: Classifier, seed: int = 0, **options: Any) -> tuple[Classifier, Context]:
@@ -335,7 +235,7 @@ def test_same_seed_same_weights() -> None:
 
 def test_decoys_differ_between_labels_and_seeds() -> None:
     labels = torch.arange(40).repeat(2)
-    draws = [[decoy.draw_decoy(labels, target, Context(seed=s)) for target in range(20)] for s in (0, 1)]
+    draws = [[images_of.draw_decoy(labels, target, Context(seed=s)) for target in range(20)] for s in (0, 1)]
     assert len(set(draws[0])) > 5
     assert draws[0] != draws[1]
     assert set(draws[0]) <= set(range(40))
@@ -363,8 +263,8 @@ def test_equal_images_of_both_roles_are_an_error() -> None:
 def test_fake_distance_is_to_the_nearest() -> None:
     private = torch.zeros(2, 1, 2, 2)
     public = torch.stack([torch.full((1, 2, 2), 0.3), torch.full((1, 2, 2), 1.0)])
-    assert decoy.fake_distance(private, public) == pytest.approx(0.3)
-    assert decoy.fake_distance(public, public.flip(0)) == 0
+    assert images_of.fake_distance(private, public) == pytest.approx(0.3)
+    assert images_of.fake_distance(public, public.flip(0)) == 0
 
 
 @pytest.mark.parametrize(

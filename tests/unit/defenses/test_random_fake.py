@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from mibench.nets.vgg import SmallVgg
 from mibench.plugin import Context
 from mibench.registry import get_defense
 from mibench.training import Recipe, fit
+
+images_of: Any = importlib.import_module("mibench.defenses._decoy_images")
 
 
 def plugin(**options: Any) -> Any:
@@ -29,7 +32,7 @@ def numbered(count: int, labels: int) -> Labeled:
 
 def test_samples_are_real_images_of_the_label_without_replacement() -> None:
     data = numbered(60, 4)
-    drawn = plugin(num_fakes=10).sample(data, 2, torch.Generator().manual_seed(0))
+    drawn = images_of.sample(data, 2, 10, torch.Generator().manual_seed(0))
     rows = (drawn[:, 0, 0, 0] * 255).round().long()
     assert len(drawn) == 10
     assert len(rows.unique()) == 10
@@ -37,7 +40,7 @@ def test_samples_are_real_images_of_the_label_without_replacement() -> None:
 
 
 def test_samples_stop_at_what_there_is() -> None:
-    assert len(plugin(num_fakes=64).sample(numbered(60, 4), 1, torch.Generator())) == 15
+    assert len(images_of.sample(numbered(60, 4), 1, 64, torch.Generator())) == 15
 
 
 def test_fakes_are_of_the_protected_label_and_the_decoy() -> None:
@@ -60,6 +63,9 @@ def test_it_asks_for_no_generator() -> None:
 def test_without_ewc_nothing_is_held() -> None:
     assert plugin(with_ewc=False, ewc_weight=5.0).hold == 0
     assert plugin(ewc_weight=5.0).hold == 5
+    assert plugin(ewc_weight="auto").hold == "auto"
+    with pytest.raises(ValueError, match="random_fake: with_ewc is False"):
+        plugin(ewc_weight="auto", with_ewc=False)
 
 
 @pytest.fixture(scope="module")
