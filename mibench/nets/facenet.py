@@ -61,7 +61,7 @@ class InceptionResnetV1(Classifier):
         from facenet_pytorch import InceptionResnetV1 as Body
 
         body = _without_inplace(Body(pretrained=None, classify=False))
-        body.repeat_3 = nn.Sequential(*(_Block(block) for block in body.repeat_3.children()))
+        body.repeat_3 = nn.Sequential(*(_Block(block) for block in body.get_submodule("repeat_3").children()))
         body.block8 = _Block(body.block8)
         self.stages = nn.ModuleList(
             nn.Sequential(*(body.get_submodule(name) for name in names)) for names in _STAGES
