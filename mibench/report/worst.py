@@ -45,17 +45,38 @@ def worst_shares(even: Floats, odd: Floats) -> Floats:
     return mean
 
 
+def worst_by_label(records: Sequence[Json]) -> dict[str, dict[str, float]]:
+    """By defense and protected label the share of hits of the best attack, for records of one scene.
+
+    Which attacks and labels count is decided as in `worst_cases`; empty where nothing can be compared.
+    """
+    by_defense: dict[str, list[Json]] = defaultdict(list)
+    for record in records:
+        if attacks_people(record):
+            by_defense[str(part(record, "defense").get("label"))].append(record)
+    groups, labels, _ = _comparable(list(by_defense.values()))
+    found = {}
+    for group in groups:
+        shares = worst_shares(*halves(group, labels)).tolist()
+        found[str(part(group[0], "defense").get("label"))] = dict(zip(labels, shares))
+    return found
+
+
 def _of_scene(groups: list[list[Json]]) -> list[Json]:
     """The worst cases of the defenses of one scene, from the records of each."""
+    groups, labels, num_attacks = _comparable(groups)
+    return [_worst(group, labels, num_attacks) for group in groups]
+
+
+def _comparable(groups: list[list[Json]]) -> tuple[list[list[Json]], list[str], int]:
+    """The records of each defense by the attacks that all met, the labels that all attacked, and how many."""
     groups = [group for group in groups if len({_label(one) for one in group}) > 1]
     if not groups:
-        return []
+        return [], [], 0
     attacks = set.intersection(*({_label(one) for one in group} for group in groups))
     groups = [[one for one in group if _label(one) in attacks] for group in groups]
-    if len(attacks) < 2:
-        return []
-    labels = shared_labels([one for group in groups for one in group])
-    return [_worst(group, labels, len(attacks)) for group in groups if labels]
+    labels = shared_labels([one for group in groups for one in group]) if len(attacks) > 1 else []
+    return (groups if labels else []), labels, len(attacks)
 
 
 def _worst(group: list[Json], labels: Sequence[str], num_attacks: int) -> Json:

@@ -12,9 +12,15 @@ from mibench.report.places import grid_files, plot_files, scenes_of
 
 
 def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
-    """The comparison as CSV (wide and tidy), Markdown, LaTeX and HTML, and every metric of every cell."""
+    """The comparison as CSV (wide and tidy), Markdown, LaTeX and HTML, and every metric of every cell.
+
+    Every defense against no defense, person by person, where hits are on record. Where a defense stands at
+    several levels of its knob, also its curves and the comparison at equal utility.
+    """
     from markupsafe import Markup
 
+    from mibench.report.equal_utility import curves_csv, equal_utility
+    from mibench.report.paired import differences, paired_frame, to_markdown
     from mibench.report.table import comparison
     from mibench.report.table_csv import frame_csv
     from mibench.report.table_html import render
@@ -25,15 +31,28 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
         "comparison_long.csv": table.to_csv("long"),
         "comparison.md": table.to_markdown(),
         "comparison.tex": table.to_latex(),
-        "comparison.html": render("table_page.html.j2", table=Markup(table.to_html())),
+        "comparison.html": render("table_page.html.j2", title="Comparison", table=Markup(table.to_html())),
         "cells.csv": frame_csv(long_frame(records)),
     }
+    if found := differences(records):
+        texts |= {"paired.csv": frame_csv(paired_frame(found)), "paired.md": to_markdown(found)}
+    if (equal := equal_utility(records)) is not None:
+        texts |= {
+            "curves.csv": curves_csv(equal.sheets),
+            "equal-utility.csv": equal.to_csv(),
+            "equal-utility.md": equal.to_markdown(),
+            "equal-utility.tex": equal.to_latex(),
+            "equal-utility.html": render(
+                "table_page.html.j2", title="Comparison at equal utility", table=equal.to_html()
+            ),
+        }
     return [write_text(out_dir / name, text) for name, text in texts.items()]
 
 
 def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
-    """`figures/`: aa, fid and tradeoff as PNG and PDF; for several scenes each with the scene's name."""
-    from mibench.report import plot
+    """`figures/`: aa, fid, tradeoff and curves as PNG and PDF; for several scenes with the scene's name."""
+    from mibench.report import curve_plot, plot
+    from mibench.report.curves import sheets_of
     from mibench.report.look import colors, save
 
     palette = colors(defense_acts(latest(records)))
@@ -49,6 +68,9 @@ def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Pat
             figure = figures[name]
             if figure is not None:
                 paths += save(figure, results_dir / "figures" / file.stem)
+    for sheet in sheets_of(records):
+        figure = curve_plot.curves(sheet, chance=plot.chance_level(sheet.scene.records))
+        paths += save(figure, results_dir / "figures" / sheet.file.stem)
     return paths
 
 

@@ -1,0 +1,186 @@
+"""Defenses against no defense, person by person: the same attack on the same labels of the same seeds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mibench.flags import Floats, attacks_people, scene
+from mibench.record import Record
+from mibench.report.escape import markdown
+from mibench.report.frame import Json, latest, part
+from mibench.report.worst import WORST, worst_by_label
+from mibench.statistics import LEVEL, bootstrap_mean, holm, sign_flip
+
+_READING = (
+    "Difference: AA of the defense less AA of no defense, in points, mean over people; below zero the "
+    "defense helps. A pair is one protected person of one seed, attacked the same way with and without the "
+    f"defense. [{LEVEL:.0%} interval: bootstrap over pairs]; p: sign-flip test of no difference; p (Holm): "
+    "adjusted for all defenses that stand against the same attack."
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A defense against no defense under one attack.
+
+    Args:
+        attack: label and view of the attack.
+        defense: label of the defense.
+        pairs: people that both were attacked on.
+        aa: mean share of hits with the defense, in [0, 1].
+        reference: the same without it.
+        low, high: ends of the interval of aa - reference.
+        p: of the sign-flip test.
+        p_holm: adjusted over the defenses of the attack.
+    """
+
+    attack: str
+    defense: str
+    pairs: int
+    aa: float
+    reference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float = 1.0
+
+    @property
+    def difference(self) -> float:
+        """The mean difference, in [-1, 1]."""
+        return self.aa - self.reference
+
+
+def differences(records: Iterable[Json | Record]) -> list[Difference]:
+    """Every defense against no defense, attack by attack, and in the worst case over attacks.
+
+    Records of controls, of attacks on single images and from before hits were kept are left out, and so is
+    what no undefended record stands beside.
+    """
+    groups: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    kept = [record for record in latest(records) if attacks_people(record)]
+    for name, group in _rows(kept).items():
+        for record in group:
+            groups[name][_defense(record)].update(_shares(record))
+    for defense, shares in _worst(kept).items():
+        groups[WORST][defense] = shares
+    undefended = {_defense(one) for one in kept if part(one, "defense").get("acts") == "nothing"}
+    return [found for name, group in groups.items() for found in _against(name, group, undefended)]
+
+
+def paired_frame(found: Sequence[Difference]) -> pd.DataFrame:
+    """One row a difference; fractions in [0, 1]."""
+    return pd.DataFrame(
+        {
+            "attack": one.attack,
+            "defense": one.defense,
+            "pairs": one.pairs,
+            "aa": one.aa,
+            "aa_none": one.reference,
+            "difference": one.difference,
+            "low": one.low,
+            "high": one.high,
+            "p": one.p,
+            "p_holm": one.p_holm,
+        }
+        for one in found
+    )
+
+
+def to_markdown(found: Sequence[Difference]) -> str:
+    """A pipe table, then how to read it."""
+    lines = [
+        "| Attack | Defense | People | AA none | AA | Difference | p | p (Holm) |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for one in found:
+        interval = f"{_points(one.difference)} [{_points(one.low)} to {_points(one.high)}]"
+        rates = f"{100 * one.reference:.1f} | {100 * one.aa:.1f}"
+        names = f"{markdown(one.attack)} | {markdown(one.defense)}"
+        lines.append(f"| {names} | {one.pairs} | {rates} | {interval} | {one.p:.3f} | {one.p_holm:.3f} |")
+    return "\n".join([*lines, "", markdown(_READING), ""])
+
+
+def _points(value: float) -> str:
+    shown = f"{100 * value:+.1f}"
+    return "0.0" if float(shown) == 0 else shown.replace("-", "\N{MINUS SIGN}")
+
+
+def _rows(records: Sequence[Json]) -> dict[str, list[Json]]:
+    """Records by attack and view."""
+    rows: dict[str, list[Json]] = defaultdict(list)
+    views: dict[str, set[str]] = defaultdict(set)
+    for record in records:
+        views[_attack(record)].add(str(record.get("view")))
+    for record in records:
+        name = _attack(record)
+        rows[f"{name} ({record.get('view')})" if len(views[name]) > 1 else name].append(record)
+    return rows
+
+
+def _shares(record: Json) -> dict[str, float]:
+    """The share of hits of each protected person, by a name of scene, seed and label."""
+    return {f"{scene(record)} {label}": _mean(hits) for label, hits in record["hits"].items() if hits}
+
+
+def _worst(records: Sequence[Json]) -> dict[str, dict[str, float]]:
+    """By defense, the share of hits of the best attack on each person."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    scenes: dict[str, list[Json]] = defaultdict(list)
+    for record in records:
+        scenes[scene(record)].append(record)
+    for place, group in scenes.items():
+        for defense, shares in worst_by_label(group).items():
+            found[defense].update({f"{place} {label}": share for label, share in shares.items()})
+    return found
+
+
+def _against(attack: str, group: dict[str, dict[str, float]], undefended: set[str]) -> list[Difference]:
+    """The differences of one attack, with p-values adjusted over its defenses."""
+    baseline = next((name for name in group if name in undefended), None)
+    if baseline is None:
+        return []
+    raw = [
+        one
+        for defense, shares in group.items()
+        if defense != baseline and (one := _difference(attack, defense, shares, group[baseline]))
+    ]
+    adjusted = holm(np.array([one.p for one in raw]))
+    return [Difference(**{**vars(one), "p_holm": float(p)}) for one, p in zip(raw, adjusted)]
+
+
+def _difference(
+    attack: str, defense: str, shares: dict[str, float], reference: dict[str, float]
+) -> Difference | None:
+    people = sorted(shares.keys() & reference.keys())
+    if not people:
+        return None
+    own: Floats = np.array([shares[one] for one in people])
+    other: Floats = np.array([reference[one] for one in people])
+    low, high = bootstrap_mean(own - other)
+    return Difference(
+        attack,
+        defense,
+        len(people),
+        float(own.mean()),
+        float(other.mean()),
+        low,
+        high,
+        sign_flip(own - other),
+    )
+
+
+def _mean(hits: str) -> float:
+    return hits.count("1") / len(hits)
+
+
+def _attack(record: Json) -> str:
+    return str(part(record, "attack").get("label"))
+
+
+def _defense(record: Json) -> str:
+    return str(part(record, "defense").get("label"))
