@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mibench.attack import Attack
+from mibench.compose import Composition
 from mibench.defense import Defense
 from mibench.errors import UnknownPluginError
-from mibench.fields import field_docs
+from mibench.fields import field_docs, level_text
 from mibench.metric import Metric
 from mibench.plugin import Plugin
 from mibench.registry import (
@@ -65,7 +66,7 @@ def attack_list() -> Table:
     table = _table("attack", "access", "prior", "year", "title")
     for name, plugin in list_attacks().items():
         access = plugin.access.level + (", control" if plugin.control else "")
-        _row(table, name, access, prior_of(plugin), _year(plugin), plugin.card.title)
+        _line(table, name, access, prior_of(plugin), _year(plugin) or "-", plugin.card.title)
     return table
 
 
@@ -80,11 +81,15 @@ def prior_of(plugin: type[Attack[Any]]) -> str:
 
 
 def defense_list() -> Table:
-    """All defenses: name, where it acts, what it knows, year, title."""
-    table = _table("defense", "acts on", "knows", "year", "title")
+    """All defenses: name, where it acts, what it knows, its knob from weak to strong, year, title."""
+    table = _table("defense", "acts on", "knows", "knob", "year", "title")
     for name, plugin in list_defenses().items():
         knows = ", ".join(sorted(plugin.knows)).replace("_", " ")
-        _row(table, name, plugin.acts, knows, _year(plugin), plugin.card.title)
+        knob, year = plugin.strength or "-", _year(plugin) or "-"
+        _line(table, name, plugin.acts, knows or "-", knob, year, plugin.card.title)
+    table.caption = escape(
+        "Two or three that act on different steps are one defense: bido+ad_mi, mid+netguard+rounding."
+    )
     return table
 
 
@@ -123,7 +128,12 @@ def about(file: Path) -> str:
 
 
 def plugin_card(plugin: type[Plugin]) -> RenderableType:
-    """Everything about one plugin: its paper, what it needs, its fields, what differs from the paper."""
+    """Everything about one plugin: its paper, what it needs, its fields, what differs from the paper.
+
+    A composition's card is followed by those of its parts, which have the fields.
+    """
+    if issubclass(plugin, Composition):
+        return Group(_composition_head(plugin), *(plugin_card(one) for one in plugin.part_types))
     card = plugin.card
     head = Text.assemble((plugin.name, "bold"), f"  {_family(plugin)}, version {plugin.version}")
     parts: list[RenderableType] = [head, Text(card.title)]
@@ -141,6 +151,13 @@ def plugin_card(plugin: type[Plugin]) -> RenderableType:
     return Group(*parts, Text())
 
 
+def _composition_head(plugin: type[Composition]) -> RenderableType:
+    """The name of a composition and the facts about its parts together."""
+    head = Text.assemble((plugin.name, "bold"), f"  {len(plugin.part_types)} defenses together")
+    order = Text(f"act in this order: {', '.join(one.name for one in plugin.part_types)}")
+    return Group(head, order, *(Text(f"{name}: {value}") for name, value in _facts(plugin)), Text())
+
+
 def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
     """What the family's class attributes say."""
     facts: list[tuple[str, str]] = []
@@ -152,7 +169,7 @@ def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
         facts += [("control", "yes: it claims nothing")] if plugin.control else []
     elif issubclass(plugin, Defense):
         facts += [("acts on", plugin.acts), ("starts from", plugin.starts_from)]
-        facts += [("strength", plugin.strength)] if plugin.strength else []
+        facts += [("strength", _strength(plugin))] if plugin.strength else []
         sets = (("knows", plugin.knows), ("needs", plugin.needs), ("weak to", plugin().weaknesses))
         for name, values in sets:
             facts += [(name, ", ".join(sorted(values)))] if values else []
@@ -160,6 +177,12 @@ def _facts(plugin: type[Plugin]) -> list[tuple[str, str]]:
     elif issubclass(plugin, Metric):
         facts += [("heading", plugin.title), ("better for the defender", plugin.better)]
     return facts
+
+
+def _strength(plugin: type[Defense]) -> str:
+    """The knob, and the levels of a sweep from weak to strong."""
+    levels = ", ".join(level_text(level) for level in plugin.strength_levels)
+    return f"{plugin.strength}, swept over {levels}" if levels else plugin.strength
 
 
 def _fields(plugin: type[Plugin]) -> Table:
@@ -218,3 +241,11 @@ def _table(*headings: str) -> Table:
 
 def _row(table: Table, *words: str) -> None:
     table.add_row(*(escape(word) for word in words))
+
+
+def _line(table: Table, *words: str) -> None:
+    """A row of one line: the last column is cut where there is no room, and `mibench show` has it whole."""
+    *cells, last = words
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    table.add_row(*map(escape, cells), Text(last, no_wrap=True, overflow="ellipsis"))

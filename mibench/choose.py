@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from mibench.attack import Attack
+from mibench.compose import Composition
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
+from mibench.fields import level_text
 from mibench.metric import Metric
 from mibench.plugin import Plugin
 from mibench.registry import get_attack, get_defense, load_plugin_file
@@ -29,8 +32,9 @@ def choose(
     """A suite, its rows and columns narrowed to names and widened by files.
 
     A name picks what the suite has under that label or of that plugin; where it has none, the plugin joins
-    with its defaults. Without names everything stays. A file always adds its plugin, unless the suite
-    configures that plugin itself.
+    with its defaults. `NAME@LEVEL` takes a defense at a level of its knob, see `at_level`; `NAME+NAME` takes
+    several as one, each as the suite has it, see `mibench.compose`. Without names everything stays. A file
+    always adds its plugin, unless the suite configures that plugin itself.
 
     Args:
         name: built-in suite or path of a TOML file.
@@ -44,8 +48,8 @@ def choose(
         PluginError: an unknown name, or a file that cannot be used.
     """
     added = [load_plugin_file(path) for path in plugins]
-    added += [_load(path, Attack, "--attack") for path in attacks if _is_file(path)]
-    added += [_load(path, Defense, "--defense") for path in defenses if _is_file(path)]
+    added += [load_one(path, Attack, "--attack") for path in attacks if is_file(path)]
+    added += [load_one(path, Defense, "--defense") for path in defenses if is_file(path)]
     suite = load_suite(name)
     metrics = [_make(one) for one in added if issubclass(one, Metric)]
     try:
@@ -60,11 +64,13 @@ def choose(
         raise SuiteError(f"suite {suite.name}: {error}") from error
 
 
-def _is_file(word: str) -> bool:
+def is_file(word: str) -> bool:
+    """Whether a word of the command line is the path of a plugin's file, and no name."""
     return word.endswith(".py")
 
 
-def _load(path: str, kind: type[Plugin], option: str) -> type[Plugin]:
+def load_one(path: str, kind: type[Plugin], option: str) -> type[Plugin]:
+    """The plugin of a file; PluginError where it is of another family than the option takes."""
     plugin = load_plugin_file(path)
     if not issubclass(plugin, kind):
         raise PluginError(f"plugin {path}: is no {kind.__name__.lower()}, so {option} cannot take it.")
@@ -75,9 +81,11 @@ def _of(plugins: Iterable[type[Plugin]], kind: Any) -> list[Any]:  # noqa: ANN40
     return [plugin for plugin in plugins if issubclass(plugin, kind)]
 
 
-def _make(plugin: type[P]) -> P:
-    """The plugin with its defaults."""
+def _make(plugin: type[P], entries: Sequence[Entry[P]] = ()) -> P:
+    """The plugin with its defaults; a composition with what the entries say of its parts."""
     try:
+        if issubclass(plugin, Composition):
+            return plugin.from_params(plugin.filled({}, {one.label: one.plugin for one in entries}))
         return plugin()
     except (TypeError, ValueError) as error:
         raise PluginError(
@@ -89,17 +97,67 @@ def _pick(
     entries: tuple[Entry[P], ...], words: Sequence[str], added: list[type[P]], get: Callable[[str], type[P]]
 ) -> tuple[Entry[P], ...]:
     """The entries that words name, or all of them, and the added plugins that are not among them."""
-    names = [word for word in words if not _is_file(word)]
+    names = [word for word in words if not is_file(word)]
     chosen: list[Entry[P]] = [] if names else list(entries)
     for name in names:
-        found = [entry for entry in entries if entry.label == name]
-        if not found:
-            plugin = get(name)
-            found = [entry for entry in entries if type(entry.plugin) is plugin]
-            found = found or [Entry(plugin.name, _make(plugin))]
-        chosen += [entry for entry in found if entry not in chosen]
+        chosen += [entry for entry in named(entries, name, get) if entry not in chosen]
     for plugin in added:
         if not any(type(entry.plugin) is plugin for entry in chosen):
             own = [entry for entry in entries if type(entry.plugin) is plugin]
             chosen += own or [Entry(plugin.name, _make(plugin))]
     return tuple(chosen)
+
+
+def named(entries: Sequence[Entry[P]], name: str, get: Callable[[str], type[P]]) -> list[Entry[P]]:
+    """What a name means in a suite: its label, else its entries of that plugin, else the plugin's defaults.
+
+    Raises:
+        PluginError: there is no plugin of that name, or it cannot be taken at that level.
+    """
+    found = [entry for entry in entries if entry.label == name]
+    if found:
+        return found
+    stem, at, level = name.rpartition("@")
+    if at:
+        return [at_level(entry, level_of(level)) for entry in named(entries, stem, get)]
+    plugin = get(name)
+    found = [entry for entry in entries if type(entry.plugin) is plugin]
+    return found or [Entry(plugin.name, _make(plugin, entries))]
+
+
+def at_level(entry: Entry[P], level: object) -> Entry[P]:
+    """The defense with its knob at a level and everything else as it was, labeled `label@level`.
+
+    Args:
+        entry: a defense that names its knob, see `Defense.strength`.
+        level: a JSON value.
+
+    Raises:
+        PluginError: it has no knob, or the knob cannot stand there.
+    """
+    plugin = entry.plugin
+    knob = plugin.strength if isinstance(plugin, Defense) else ""
+    if not knob:
+        raise PluginError(
+            f"'{entry.label}' has no knob, so there is no level '{level_text(level)}' of it. "
+            "`mibench show NAME` tells which field of a defense is its knob."
+        )
+    try:
+        made = type(plugin).from_params({**plugin.params(), knob: level})
+    except ValueError as error:
+        raise PluginError(f"{entry.label}@{level_text(level)}: {error}") from error
+    return Entry(f"{entry.label}@{level_text(getattr(made, knob))}", made)
+
+
+def level_of(word: str) -> object:
+    """The JSON value that a word of the command line stands for; the word itself where it stands for none."""
+    try:
+        value: object = json.loads(word, parse_constant=_no_number)
+    except ValueError:
+        return word
+    return value
+
+
+def _no_number(word: str) -> object:
+    # json reads NaN and Infinity, which no key can hold
+    raise ValueError(f"{word} is no level.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,25 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from mibench.cli_options import (
+    Attacks,
+    Defenses,
+    Device,
+    DeviceOption,
+    Form,
+    Jobs,
+    Levels,
+    Listed,
+    NoZoo,
+    Out,
+    Plugins,
+    Results,
+    Seeds,
+    StoreOption,
+    SuiteName,
+    Swept,
+)
+from mibench.cli_reported import reported_app
 from mibench.errors import MibenchError, RecordError
 
 if TYPE_CHECKING:
@@ -32,67 +50,7 @@ app = typer.Typer(
 )
 zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
-
-
-class Device(StrEnum):
-    """Where to compute."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Listed(StrEnum):
-    """What can be listed."""
-
-    attacks = "attacks"
-    defenses = "defenses"
-    metrics = "metrics"
-    suites = "suites"
-
-
-class Form(StrEnum):
-    """How a table is printed."""
-
-    terminal = "terminal"
-    csv = "csv"
-    markdown = "markdown"
-    latex = "latex"
-    html = "html"
-
-
-SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="A built-in suite or a TOML file.")]
-Defenses = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--defense",
-        metavar="NAME|FILE",
-        help="A name picks that column (of all others only those that are named too), from the suite or with "
-        "the plugin's defaults. A .py file adds its defense to the columns. May be repeated.",
-    ),
-]
-Attacks = Annotated[
-    list[str] | None,
-    typer.Option("--attack", metavar="NAME|FILE", help="As --defense, for the rows. May be repeated."),
-]
-Plugins = Annotated[
-    list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Adds the attack, defense or metric of a .py file."),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", min=1, help="Worker processes of one thread each. Default: the cores, or 1 on a GPU."
-    ),
-]
-DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU if there is one.")]
-Out = Annotated[Path, typer.Option("--out", help="Results go to OUT/<suite>.")]
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Artifacts, shared by all runs. Default: OUT/store.")
-]
-NoZoo = Annotated[bool, typer.Option("--no-zoo", help="Train every prior, also those in the zoo.")]
-Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="In place of the suite's seeds.")]
-Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder, or its records.jsonl.")]
+app.add_typer(reported_app, name="reported")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,21 +102,49 @@ def run(
 
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
-    from mibench.benchmark import bench, pick_device, pick_jobs
+    _carry_out(_plan(suite, defense, attack, plugin, seed, zoo=not no_zoo), device, jobs, out, store)
 
-    plan = _plan(suite, defense, attack, plugin, seed, zoo=not no_zoo)
-    where = pick_device(device.value)
-    num_jobs = jobs or pick_jobs(where)
-    watch = _live(plan, _store(out, store), num_jobs)
-    num_tasks, num_cells = len(plan.tasks), len(plan.cells)
-    print(f"{num_cells} cells; {watch.total} of {num_tasks} tasks to do, {num_jobs} at once.", flush=True)
-    try:
-        with watch:
-            done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
-    except KeyboardInterrupt:
-        print("Stopped. The same command goes on from here.", file=sys.stderr)
-        raise typer.Exit(STOPPED) from None
-    _tell(done)
+
+@app.command()
+def sweep(
+    suite: SuiteName,
+    *,
+    defense: Swept,
+    levels: Levels = None,
+    attack: Attacks = None,
+    plugin: Plugins = None,
+    seed: Seeds = None,
+    jobs: Jobs = None,
+    device: DeviceOption = Device.auto,
+    out: Out = Path("results"),
+    store: StoreOption = None,
+    no_zoo: NoZoo = False,
+    is_plan: Annotated[bool, typer.Option("--plan", help="Show what it would do, and stop.")] = False,
+) -> None:
+    """Run defenses at several levels of their knob and draw privacy against utility as curves.
+
+    Everything goes to OUT/<suite>-sweep, which always holds exactly the last sweep of that suite; levels that
+    an earlier one computed come from the store.
+    """
+    from mibench.forecast import forecast
+    from mibench.plan import build_plan
+    from mibench.sweep import sweep as swept
+
+    found = swept(
+        suite,
+        defenses=defense,
+        levels=levels or (),
+        attacks=attack or (),
+        plugins=plugin or (),
+        seeds=seed or (),
+    )
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    plan = build_plan(found.suite, zoo=not no_zoo)
+    if is_plan:
+        _console().print(forecast(plan, _store(out, store)))
+        return
+    _carry_out(plan, device, jobs, out, store)
 
 
 @app.command("plan")
@@ -344,6 +330,24 @@ def _store(out: Path, store: Path | None) -> Store:
     from mibench.store import Store
 
     return Store(store or out / "store")
+
+
+def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: Path | None) -> None:
+    """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
+    from mibench.benchmark import bench, pick_device, pick_jobs
+
+    where = pick_device(device.value)
+    num_jobs = jobs or pick_jobs(where)
+    watch = _live(plan, _store(out, store), num_jobs)
+    num_tasks, num_cells = len(plan.tasks), len(plan.cells)
+    print(f"{num_cells} cells; {watch.total} of {num_tasks} tasks to do, {num_jobs} at once.", flush=True)
+    try:
+        with watch:
+            done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise typer.Exit(STOPPED) from None
+    _tell(done)
 
 
 def _live(plan: Plan, store: Store, jobs: int) -> Live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 
 _ENTRY = re.compile(r"^([A-Za-z_][\w, ]*?)(?: \([^)]*\))?:\s*(.*)$")
@@ -44,3 +45,10 @@ def args_section(docstring: str) -> dict[str, str]:
         elif line.strip():
             docs.update({name: f"{docs[name]} {line.strip()}".strip() for name in names})
     return docs
+
+
+def level_text(level: object) -> str:
+    """A level as labels hold it: a number without a bare `.0`, a word as it is, anything else as JSON."""
+    if isinstance(level, str):
+        return level
+    return json.dumps(level).removesuffix(".0")

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from mibench.errors import RecordError
 
 SCHEMA = 2
+SWEEP = "-sweep"  # what the name of a sweep's suite ends with, after the name of the suite that it sweeps in
 Json = dict[str, Any]
 Status = Literal["ok", "failed", "blocked"]
 
@@ -26,7 +27,9 @@ class Record:
         suite: name of the suite.
         cell: 12 hexadecimal digits that name the cell.
         attack: label, name, version, params, access (`label`, `score`, `white-box`), control, year, title.
-        defense: label, name, version, params, acts, knows, per_target, title.
+        defense: label, name, version, params, acts, knows, per_target, title; strength, the one of its params
+            that makes it stronger or weaker, empty where it has none or the record is older;
+            parts, name and version of each, only where several defenses act together.
         view: `stripped` or `deployed` for white-box attacks, `black-box` for any other.
         seed: of the suite.
         data: kind, params, num_classes, size, digest.

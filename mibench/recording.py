@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mibench.attack import Attack
+from mibench.compose import parts_of
 from mibench.data.source import PARTS
 from mibench.defense import Defense
 from mibench.flags import masking_flags
@@ -119,11 +120,14 @@ def _attack_json(entry: Entry[Attack[Any]]) -> Json:
 
 def _defense_json(entry: Entry[Defense]) -> Json:
     plugin = entry.plugin
+    parts = [{"name": one.name, "version": one.version} for one in parts_of(plugin)]
     return {
         **_plugin_json(entry),
         "acts": plugin.acts,
         "knows": sorted(plugin.knows),
         "per_target": plugin.per_target,
+        **({"parts": parts} if len(parts) > 1 else {}),
+        "strength": plugin.strength,
     }
 
 

@@ -41,9 +41,9 @@ def caption(
     facts = [
         _reconstructions(cells, entries, names),
         _fid_count(entries, names),
-        _chance(cells),
+        chance_fact(cells),
         *judge_facts(cells),
-        _seeds(cells),
+        seeds_fact(cells),
         *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
         WORST_CASE if _is_worst(cells).any() else "",
         *(f"Every measured cell is flagged: {text}." for text in flags_of_all(cells)),
@@ -101,7 +101,7 @@ def _fid_count(entries: Mapping[tuple[int, int, int], Entry], names: Sequence[st
     return f"FID at n = {spans(counted)}: its bias depends on n, so do not compare cells of different n."
 
 
-def _chance(cells: pd.DataFrame) -> str:
+def chance_fact(cells: pd.DataFrame) -> str:
     """The attack accuracy of a blind guess."""
     level = spans(cells["chance"] * 100, "{:.1f}", " %")
     return f"Chance level of AA: {level}." if level else ""
@@ -124,7 +124,7 @@ def judge_facts(cells: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _seeds(cells: pd.DataFrame) -> str:
+def seeds_fact(cells: pd.DataFrame) -> str:
     """Which seeds the numbers come from."""
     seeds = sorted(cells["seed"].unique())
     if len(seeds) == 1:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mibench.record import SWEEP
 from mibench.report.caption import judge_facts
 from mibench.report.escape import plain
 from mibench.report.frame import (
@@ -63,7 +64,7 @@ def cell_values(record: Json, folder: Path, siblings: Sequence[Json]) -> dict[st
 def repeat_command(record: Json) -> str:
     """The command line that computes the cell again, into a folder of its own to leave this run as it is."""
     words = [
-        *("mibench", "run", str(record.get("suite"))),
+        *("mibench", "run", str(record.get("suite")).removesuffix(SWEEP)),
         *("--attack", str(part(record, "attack").get("label"))),
         *("--defense", str(part(record, "defense").get("label"))),
         *("--seed", str(record.get("seed")), "--out", "repeated"),

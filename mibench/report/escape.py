@@ -13,7 +13,7 @@ LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%",
     "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}", "*": "{*}", "-": "{-}",
-    "\N{EN DASH}": "--", "—": "---", "±": r"$\pm$",
+    "\N{MINUS SIGN}": "$-$", "\N{EN DASH}": "--", "—": "---", "±": r"$\pm$",
     "\N{MULTIPLICATION SIGN}": r"$\times$", "·": r"$\cdot$", "↑": r"$\uparrow$",
     "↓": r"$\downarrow$", "…": r"\ldots{}", "≥": r"$\geq$", "≤": r"$\leq$", "\N{REPLACEMENT CHARACTER}": "?",
     "\N{LEFT SINGLE QUOTATION MARK}": "`", "\N{RIGHT SINGLE QUOTATION MARK}": "'",

@@ -13,6 +13,8 @@ from mibench.record import Record
 from mibench.report.atomic import write_text
 from mibench.report.caption import judge_facts, spans
 from mibench.report.cell_page import cell_values, estimate_text
+from mibench.report.curves import Sheet
+from mibench.report.equal_utility import equal_utility
 from mibench.report.escape import plain
 from mibench.report.frame import (
     Json,
@@ -69,12 +71,16 @@ def _index(records: Sequence[Json], results_dir: Path) -> dict[str, Any]:
     cells = cells_frame(records)
     lines = _lines(records, cells)
     scenes = scenes_of(records)
+    equal = equal_utility(records)
+    sheets: Sequence[Sheet] = () if equal is None else equal.sheets
     hidden = sorted({plain(part(r, "data").get("kind")) for r in records if not may_show_images(r)})
     return {
         "title": ", ".join(cells["suite"].drop_duplicates()),
         "facts": _facts(cells, records),
         "warnings": _warnings(cells),
         "table": Markup(comparison(records).to_html(cell_address)),  # escaped by its own template
+        "equal": None if equal is None else equal.to_html(),
+        "curves": _figures(results_dir, [(sheet.scene.name, sheet.file) for sheet in sheets]),
         "downloads": _downloads(results_dir),
         "figures": _figures(results_dir, [(s.name, f) for s in scenes for f in plot_files(s).values()]),
         "grids": _figures(results_dir, [(s.name, f) for s in scenes for f in grid_files(s).values()]),
@@ -145,7 +151,10 @@ def _lines(records: Sequence[Json], cells: pd.DataFrame) -> list[dict[str, Any]]
 
 def _downloads(results_dir: Path) -> list[dict[str, str]]:
     """The table files that are there."""
-    names = ("comparison.csv", "comparison_long.csv", "comparison.md", "comparison.tex", "cells.csv")
+    names = (
+        *("comparison.csv", "comparison_long.csv", "comparison.md", "comparison.tex", "cells.csv"),
+        *("curves.csv", "equal-utility.csv", "equal-utility.md", "equal-utility.tex"),
+    )
     there = [name for name in names if (results_dir / "tables" / name).is_file()]
     return [{"name": name, "href": f"tables/{name}"} for name in there] + [
         {"name": "records.jsonl", "href": "records.jsonl"}
