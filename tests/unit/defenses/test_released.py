@@ -30,10 +30,12 @@ WAYS: dict[str, tuple[dict[str, Any], ...]] = {
     "lpa": ({"mode": "vae", "budget": 1.0}, {"budget": 1.0, "norm": "l1"}),
     "ml_privacy_guard": ({"error_rate": None, "scale": 50.0}, {"noise": "laplace"}),
     "one_parameter": ({"epsilon": 0.0, "levels": 2}, {"key": "vector"}),
+    "purification": ({"space": "probabilities"}, {"share": 0.5}),
     "purifier": ({"mode": "autoencoder"}, {"weight": 0.5}),
     "random_noise": ({"budget": 2.0}, {"norm": "inf", "budget": 0.01, "key": "vector"}),
     "rounding": ({"step": 1.0}, {"step": 0.001}),
     "ssd": ({"epsilon": 50.0}, {"temperature": 10.0}),
+    "temperature": ({"temperature": 0.01}, {"temperature": 1e4}),
     "top_k": ({"k": 1}, {"k": 2}),
 }
 CASES = [(name, way) for name in OUTPUT for way in ({}, *WAYS.get(name, ()))]
@@ -83,20 +85,29 @@ def test_any_vector_is_released_on_the_simplex_and_its_label_kept_where_claimed(
     net, x = sharpened(factor), images_of(seed)
     module = defense.protect(net, state, Context())
     with torch.no_grad():
-        released, plain = module(x), Released(net)(x)
-        alone = module(x[:1])
+        released, alone = module(x), module(x[:1])
+        # two logits may be equal probabilities in float32, and then either label leads
+        leaders = torch.stack([net(x).argmax(1), Released(net)(x).argmax(1)])
     assert released.shape == (ROWS, PEOPLE)
     assert released.dtype == torch.float32
     assert bool(torch.isfinite(released).all())
     assert float(released.min()) >= 0
     assert torch.allclose(released.sum(1), torch.ones(ROWS), atol=1e-5)
     if defense.keeps_label:
-        assert torch.equal(released.argmax(1), plain.argmax(1))
-        assert torch.equal(alone.argmax(1), plain[:1].argmax(1))
+        assert bool((released.argmax(1) == leaders).any(0).all())
+        assert bool((alone.argmax(1) == leaders[:, :1]).any())
 
 
 def test_the_claim_is_made_by_some_and_not_by_all() -> None:
     """Both branches above are met; who lets the label change says so by claiming nothing."""
     claims = {name for name in OUTPUT if get_defense(name).keeps_label}
-    assert {"ad_mi", "label_only", "lpa", "one_parameter", "random_noise", "rounding", "top_k"} <= claims
-    assert claims.isdisjoint({"lfp", "ml_privacy_guard", "purifier", "ssd"})
+    assert {
+        "ad_mi",
+        "label_only",
+        "lpa",
+        "one_parameter",
+        "random_noise",
+        "rounding",
+        "temperature",
+    } <= claims
+    assert claims.isdisjoint({"lfp", "ml_privacy_guard", "purification", "purifier", "ssd"})
