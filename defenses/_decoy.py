@@ -96,6 +96,7 @@ class DecoyDefense(Defense):
     weak_to: ClassVar[frozenset[Weakness]] = frozenset({"decoys"})
     added = frozenset({"least_confidence", "ewc_ladder", "max_drop", "validation_fraction"})
     strength: ClassVar[str] = "ewc_weight"
+    strength_levels: ClassVar[tuple[object, ...]] = (300.0, 100.0, 30.0, 10.0)
 
     alpha: float = 1.0
     beta: float = 1.0

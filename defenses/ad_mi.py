@@ -66,6 +66,7 @@ class AdMi(Defense):
     toy: ClassVar[Settings] = {"steps": 3, "width": 8, "epochs": 2, "batch": 16}
     neutral: ClassVar[Settings | None] = {"steps": 0}
     strength: ClassVar[str] = "step_size"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.01, 0.1, 0.5, 1.0)
 
     steps: int = 10
     step_size: float = 0.5

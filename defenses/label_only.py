@@ -39,6 +39,7 @@ class LabelOnly(Defense):
 
     neutral: ClassVar[Settings | None] = {"weight": 0.0}
     strength: ClassVar[str] = "weight"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.25, 0.5, 0.75, 1.0)
 
     confidence: float = 1.0
     weight: float = 1.0

@@ -67,6 +67,7 @@ class Lfp(Defense):
     }
     neutral: ClassVar[Settings | None] = {"rate": 0.0}
     strength: ClassVar[str] = "rate"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.01, 0.05, 0.1)
 
     rate: float = 0.05
     select: Literal["hash", "gradient", "gain"] = "hash"

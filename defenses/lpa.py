@@ -107,6 +107,7 @@ class Lpa(Defense):
     }
     neutral: ClassVar[Settings | None] = {"budget": 0.0}
     strength: ClassVar[str] = "budget"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.01, 0.05, 0.1)
 
     budget: float = 0.05
     norm: Norm = "inf"

@@ -50,6 +50,7 @@ class Mid(Defense):
     acts = "training"
     weak_to = frozenset({"keyed_noise"})
     strength: ClassVar[str] = "beta"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.001, 0.003, 0.01, 0.1)
     card = Card(
         title="Improving Robustness to Model Inversion Attacks via Mutual Information Regularization",
         paper="arXiv:2009.05241",

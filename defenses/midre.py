@@ -46,6 +46,7 @@ class Midre(Defense):
     aliases = ("random_erasing",)
     acts = "training"
     strength: ClassVar[str] = "area"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.1, 0.2, 0.3, 0.4)
     card = Card(
         title="Random Erasing vs. Model Inversion: A Promising Defense or a False Hope?",
         paper="arXiv:2409.01062",

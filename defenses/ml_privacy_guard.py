@@ -63,6 +63,7 @@ class MlPrivacyGuard(Defense):
 
     neutral: ClassVar[Settings | None] = {"scale": 0.0}
     strength: ClassVar[str] = "error_rate"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.01, 0.05, 0.1, 0.2)
 
     noise: Literal["laplace", "student_t", "cauchy"] = "cauchy"
     error_rate: float | None = 0.05

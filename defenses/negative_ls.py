@@ -48,6 +48,7 @@ class NegativeLabelSmoothing(Defense):
     aliases = ("neg_ls",)
     acts = "training"
     strength: ClassVar[str] = "alpha"
+    strength_levels: ClassVar[tuple[object, ...]] = (-0.005, -0.01, -0.05, -0.1)
     card = Card(
         title="Be Careful What You Smooth For: Label Smoothing Can Be a Privacy Shield but Also a Catalyst "
         "for Model Inversion Attacks",

@@ -53,6 +53,7 @@ class OneParameter(Defense):
 
     neutral: ClassVar[Settings | None] = {"epsilon": None}
     strength: ClassVar[str] = "epsilon"
+    strength_levels: ClassVar[tuple[object, ...]] = (10.0, 1.0, 0.1)
 
     epsilon: float | None = 1.0
     levels: int = 16

@@ -85,6 +85,7 @@ class Purifier(Defense):
     }
     neutral: ClassVar[Settings | None] = {"weight": 0.0}
     strength: ClassVar[str] = "weight"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.25, 0.5, 0.75, 1.0)
 
     mode: Literal["cvae", "autoencoder"] = "cvae"
     weight: float = 1.0

@@ -57,6 +57,7 @@ class RandomNoise(Defense):
 
     neutral: ClassVar[Settings | None] = {"budget": 0.0}
     strength: ClassVar[str] = "budget"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.1, 0.2, 0.5, 1.0)
 
     budget: float = 0.2
     norm: Norm = "l1"

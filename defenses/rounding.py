@@ -46,6 +46,7 @@ class Rounding(Defense):
 
     neutral: ClassVar[Settings | None] = {"step": 0.0}
     strength: ClassVar[str] = "step"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.001, 0.01, 0.05, 0.1)
 
     step: float = 0.05
 

@@ -62,6 +62,7 @@ class Ssd(Defense):
 
     neutral: ClassVar[Settings | None] = {"epsilon": 0.0}
     strength: ClassVar[str] = "epsilon"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.1, 0.35, 0.5, 0.8)
 
     epsilon: float = 0.35
     temperature: float = 0.1

@@ -47,6 +47,7 @@ class TlDmi(Defense):
     aliases = ("tl",)
     acts = "training"
     strength: ClassVar[str] = "frozen_share"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.3, 0.5, 0.57, 0.8)
     card = Card(
         title="Model Inversion Robustness: Can Transfer Learning Help?",
         paper="arXiv:2405.05588",

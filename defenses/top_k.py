@@ -42,6 +42,7 @@ class TopK(Defense):
 
     neutral: ClassVar[Settings | None] = {"k": 0}
     strength: ClassVar[str] = "k"
+    strength_levels: ClassVar[tuple[object, ...]] = (10, 5, 3, 1)
 
     k: int = 3
 

@@ -25,6 +25,7 @@ from mibench.prior import Prior, PriorSpec
 from mibench.training import accuracy
 
 _TARGET = 1
+_LEAST_LEVELS = 3  # two are a line, not a curve
 _SIMPLEX_GAP = 1e-5  # float32 sums of a few probabilities
 _LEAST_ACCURACY = 1.5 / PEOPLE
 _BATCH_GAP = 1e-4  # roundings of an image alone and in company
@@ -129,6 +130,7 @@ def defense_checks(plugin: type[Defense]) -> list[Check]:
     """The checks of one defense, beside those of every plugin."""
     probes = [
         says_where_it_acts,
+        names_levels_of_its_knob,
         returns_a_frozen_classifier,
         same_seed_same_bits,
         leaves_the_global_state,
@@ -163,6 +165,24 @@ def says_where_it_acts(subject: DefenseSubject) -> Answer:
         return f"acts = '{acts}', but it overrides {', '.join(changed)}. An output step overrides `protect`."
     if acts == "fine-tuning" and subject.plugin.starts_from != "trained":
         return "acts = 'fine-tuning', but starts_from = 'scratch'. Start from the trained net."
+    return None
+
+
+def names_levels_of_its_knob(subject: DefenseSubject) -> Answer:
+    """Its knob, if it has one, is a field that stands at each of three levels or more."""
+    plugin = subject.plugin
+    knob, levels = plugin.strength, plugin.strength_levels
+    if not knob:
+        return f"strength_levels = {levels}, but no strength. Name the field." if levels else None
+    if knob not in {one.name for one in dataclasses.fields(plugin)}:
+        return f"strength = '{knob}' is no field. Name the one that makes it weaker or stronger."
+    if len(set(levels)) < _LEAST_LEVELS or len(set(levels)) < len(levels):
+        return f"strength_levels = {levels}. Give {_LEAST_LEVELS} different ones or more, weak to strong."
+    for level in levels:
+        try:
+            plugin.from_params({**plugin.toy, knob: level})
+        except ValueError as error:
+            return f"the level {level} of {knob} cannot be built ({error}). Give another."
     return None
 
 
