@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
 from mibench.defense import DefenderView, Defense
-from mibench.nets.classifier import Classifier, NetSpec
+from mibench.nets import CLASSIFIERS, NetSpec
+from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
 from mibench.plugin import Card, Context, Settings
 from mibench.training import fit
@@ -48,6 +50,7 @@ class LowRank(Defense):
     aliases = ("loft",)
     acts = "training"
     strength: ClassVar[str] = "rank"
+    strength_levels: ClassVar[tuple[object, ...]] = (200, 100, 50, 20)
     card = Card(
         title="Rank Matters: Understanding and Defending Model Inversion Attacks via Low-Rank Feature "
         "Filtering",
@@ -72,7 +75,12 @@ class LowRank(Defense):
 
     def misfit(self, net: NetSpec) -> str:
         """Why its rank would not narrow the head of a net; see Defense."""
-        return "" if self.rank is None else _too_high(self.rank, net.num_classes, "people")
+        if self.rank is None:
+            return ""
+        limit, what = min((net.num_classes, "people"), (_feature_dim(net), "entries of the feature"))
+        if self.rank < limit:
+            return ""
+        return f"rank {self.rank} filters nothing out of {limit} {what}. Give a rank below {limit}."
 
     def prepare(self, net: Classifier) -> Classifier:
         """A copy of the net with the narrow head; `train` draws the head's weights again.
@@ -82,7 +90,7 @@ class LowRank(Defense):
         """
         if self.rank is None:
             return net
-        wrong = self.misfit(net.spec) or _too_high(self.rank, net.feature_dim, "entries of the feature")
+        wrong = self.misfit(net.spec)
         if wrong:
             raise ValueError(f"low_rank: {wrong}")
         narrowed = copy.deepcopy(net)
@@ -106,8 +114,8 @@ class LowRank(Defense):
             )
 
 
-def _too_high(rank: int, limit: int, what: str) -> str:
-    """What is wrong with a rank that limits nothing; empty where it limits."""
-    if rank < limit:
-        return ""
-    return f"rank {rank} filters nothing out of {limit} {what}. Give a rank below {limit}."
+@cache
+def _feature_dim(net: NetSpec) -> int:
+    """Entries of a net's feature, read off a net without weights."""
+    with torch.device("meta"):
+        return CLASSIFIERS[net.name](net).feature_dim

@@ -32,6 +32,7 @@ class Ssf(Defense):
     name = "ssf"
     acts = "training"
     strength: ClassVar[str] = "k"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.8, 0.5, 0.2, 0.01)
     card = Card(
         title="On the Vulnerability of Skip Connections to Model Inversion Attacks",
         paper="arXiv:2409.01696",

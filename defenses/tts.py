@@ -39,6 +39,7 @@ class Tts(Defense):
     name = "tts"
     acts = "training"
     strength: ClassVar[str] = "share"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.5, 0.2, 0.05)
     card = Card(
         title="On the Vulnerability of Skip Connections to Model Inversion Attacks",
         paper="arXiv:2409.01696",

@@ -111,8 +111,13 @@ def test_a_rank_that_narrows_nothing_is_refused() -> None:
     assert low_rank(rank=11).misfit(SPEC) == ""
     with pytest.raises(ValueError, match=f"low_rank: {wanted}"):
         low_rank(rank=12).prepare(make())
-    few = build(NetSpec(name="mlp", width=8, channels=1, size=8, num_classes=12), torch.Generator())
-    with pytest.raises(ValueError, match="rank 8 filters nothing out of 8 entries of the feature"):
-        low_rank(rank=8).prepare(few)
+    narrow = NetSpec(name="mlp", width=8, channels=1, size=8, num_classes=12)
+    wanted = "rank 9 filters nothing out of 8 entries of the feature. Give a rank below 8."
+    before = torch.get_rng_state()
+    assert low_rank(rank=9).misfit(narrow) == wanted
+    assert low_rank(rank=7).misfit(narrow) == ""
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(ValueError, match=f"low_rank: {wanted}"):
+        low_rank(rank=9).prepare(build(narrow, torch.Generator()))
     with pytest.raises(ValueError, match="low_rank: rank must be >= 1 or left out, got 0"):
         low_rank(rank=0)
