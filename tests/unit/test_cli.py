@@ -17,7 +17,7 @@ from mibench import benchmark, zoo
 from mibench.cli import main
 from mibench.data.synthfaces import SynthFaces
 from mibench.record import read_records
-from mibench.registry import forget_files
+from mibench.registry import forget_files, list_defenses
 
 TOYS = Path(__file__).parents[1] / "e2e" / "plugins"
 HEAD = """
@@ -253,6 +253,17 @@ def test_lists(capsys: pytest.CaptureFixture[str], what: str, words: list[str]) 
     assert main(["list", what]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in words)
+
+
+def test_each_defense_is_listed_on_one_line_with_its_knob(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "defenses"]) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["defense", "acts", "on", "knows", "knob", "year", "title"]
+    plugins = list_defenses()
+    assert [line.split()[0] for line in lines[: len(plugins)]] == list(plugins)
+    for line, plugin in zip(lines, plugins.values()):
+        shown = line[head.index("knob") :].split()
+        assert shown[:2] == [plugin.strength or "-", str(plugin.card.year or "-")]
 
 
 def test_a_card_is_found_by_alias_and_shows_fields_with_meanings(capsys: pytest.CaptureFixture[str]) -> None:
