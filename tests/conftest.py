@@ -56,7 +56,7 @@ def make_suite(toys: Callable[[str], Path]) -> MakeSuite:
 
     def make(**tables: object) -> Suite:
         raw = {**copy.deepcopy(_TABLES), **tables}
-        for name in (*raw["attacks"], *raw["defenses"]):
+        for name in "+".join([*raw["attacks"], *raw["defenses"]]).split("+"):
             if name.startswith("toy_"):
                 toys(name)
         return parse_suite(raw, where="suite toy.toml")
