@@ -108,7 +108,7 @@ def fit(
     total = recipe.steps(len(data)) if steps is None else steps
     source = _batches(data, recipe, ctx) if batches is None else batches
     ready = make_optimizer(net, recipe) if optimizer is None else optimizer
-    schedule = torch.optim.lr_scheduler.LambdaLR(ready, lambda step: _rate(step, total, recipe.schedule))
+    schedule = torch.optim.lr_scheduler.LambdaLR(ready, lambda step: rate_at(step, total, recipe.schedule))
     objective = recipe.loss if loss is None else loss
     watch = Stopwatch()
     for step in range(total):
@@ -173,7 +173,8 @@ def accuracy(net: torch.nn.Module, data: Labeled, *, max_batch: int = 256) -> fl
     return float(torch.cat(hits).mean())
 
 
-def _rate(step: int, total: int, schedule: str) -> float:
+def rate_at(step: int, total: int, schedule: str) -> float:
+    """Share of the peak learning rate, in [0, 1], at step 0, 1, ... of `total`; see `Recipe.schedule`."""
     warm = max(1, round(0.05 * total))
     if step < warm:
         return (step + 1) / warm
