@@ -13,7 +13,7 @@ weight held constant; the rest is Gong et al., IEEE TIFS 2023.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mibench.plugin import Card
 
@@ -33,6 +33,9 @@ class DecoyNeg(ShadowInversion):
         push_limit: see `DecoyDefense`; "none" by default, since this push is bounded.
     """
 
+    # this push moves sure fakes, unlike those of its parents
+    strength: ClassVar[str] = "alpha"
+    strength_levels: ClassVar[tuple[object, ...]] = (0.03, 0.1, 0.3, 1.0)
     name = "decoy_neg"
     card = Card(
         title="Our repaired version of GAN-ID's decoy: a bounded push (no published method)",

@@ -2,7 +2,8 @@
 
 As printed, the focal loss of the private fakes (equation 7) is not what the text wants: minimizing
 q^gamma log q rests at q = exp(-1 / gamma), 0.61 for gamma = 2, from both sides. `focal` chooses between the
-printed form, which is the default, and the one that the text tells.
+printed form, which is the default, and the one that the text tells. Our repaired version is another plugin,
+`decoy_neg`.
 
 Source: Gong et al., IEEE TIFS 2023.
 """

@@ -1,7 +1,8 @@
 """GAN-ID: GAN-D by a defender who does not know the attack's generator and trains a substitute.
 
 Source: Gong et al., IEEE TIFS 2023. The paper's substitute is a Wasserstein GAN (also a conditional GAN and
-InfoGAN); how its critic is constrained is not said, and a gradient penalty is what we take.
+InfoGAN); how its critic is constrained is not said, and a gradient penalty is what we take. Our repaired
+version of its loss is another plugin, `decoy_neg`.
 """
 
 from __future__ import annotations

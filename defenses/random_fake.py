@@ -2,7 +2,8 @@
 
 Real training images of the protected label are pushed away from it, real images of the decoy are pulled
 towards it. The loss thus asks the victim to unlearn the protected person, whose accuracy the paper gives as
-zero: read it as a control. alpha = 0 only plants the decoy and is the fairer baseline.
+zero: read it as a control. alpha = 0 only plants the decoy and is the fairer baseline; another one is
+`netguard` with decoy_images = "real", which pushes inversed images away and pulls real ones.
 
 Source: Gong et al., IEEE TIFS 2023, table III.
 """
