@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mibench.adaptive import Adaptive
@@ -17,7 +16,7 @@ from mibench.plugin import Plugin
 from mibench.prior import PriorSpec
 from mibench.registry import source_digest
 from mibench.suite import NetChoice, Suite
-from mibench.task import Model, Task
+from mibench.task import Extra, Model, Seen, Task
 
 MEASURE_VERSION = 3  # grows with what a measurement holds beside its metrics
 BASELINE = "none"  # the training that every defense without its own shares with the undefended victim
@@ -36,28 +35,6 @@ def plugin_json(plugin: Plugin) -> dict[str, Any]:
         "source": source_digest(type(plugin)),
         "params": plugin.key_params(),
     }
-
-
-@dataclass(frozen=True)
-class Extra:
-    """What a defender holds beside the private images: hashed parameters, input keys and locator."""
-
-    params: dict[str, Any] = field(default_factory=dict)
-    inputs: dict[str, Key] = field(default_factory=dict)
-    locator: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The victim that an attacker holds: keys of its tasks by role, and the view."""
-
-    inputs: dict[str, Key]
-    view: str
-
-    @property
-    def model(self) -> Key:
-        """Key of the last task of the victim."""
-        return self.inputs.get("output", self.inputs["train"])
 
 
 class Graph:

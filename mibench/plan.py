@@ -13,12 +13,12 @@ from mibench.attack import Attack
 from mibench.compose import Composition
 from mibench.defense import Defense
 from mibench.errors import BlockedError, SuiteError
-from mibench.graph import Graph, Seen
+from mibench.graph import Graph
 from mibench.key import Key
 from mibench.registry import loaded_files
 from mibench.suite import Entry, Suite
 from mibench.targets import Targets
-from mibench.task import Cell, Model, Task
+from mibench.task import Cell, Model, Seen, Task
 from mibench.victim import WhiteBoxVictim
 from mibench.zoo import in_zoo
 

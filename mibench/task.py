@@ -65,6 +65,28 @@ class Task:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True)
+class Extra:
+    """What a defender holds beside the private images: hashed parameters, input keys and locator."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, Key] = field(default_factory=dict)
+    locator: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The victim that an attacker holds: keys of its tasks by role, and the view."""
+
+    inputs: dict[str, Key]
+    view: str
+
+    @property
+    def model(self) -> Key:
+        """Key of the last task of the victim."""
+        return self.inputs.get("output", self.inputs["train"])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One protected model of a cell: keys of its tasks, the labels it protects, the labels attacked."""
