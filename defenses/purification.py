@@ -5,8 +5,8 @@ autoencoder of logits to stay near them, to keep the predicted label, and to mis
 answer passes through it. Labels are not promised to stay: how many change is on record. `purifier`, by the
 same group in 2023, is another method.
 
-Source: Yang et al., arXiv:2005.03915 (2020), of which the abstract could be read, and a re-implementation in a
-public port of the defense of Wen et al. (IEEE CSR 2021), whose sizes, losses and training are the defaults.
+Source: Yang et al., arXiv:2005.03915 (2020), of which the abstract could be read, and a re-implementation in
+a public port of the defense of Wen et al. (IEEE CSR 2021), whose sizes, losses and training are the defaults.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Purification(Defense):
             "are the latter's.",
             "The inversion network is trained once and held fixed, as in the re-implementation; the abstract "
             "speaks of adversarial training against it.",
-            "The reference vectors are those of the defender's public people, and their label is the one that "
-            "the victim predicts.",
+            "The reference vectors are those of the defender's public people, and their label is the one "
+            "that the victim predicts.",
             "The batch, and the training of the inversion network, are those of our other defenses.",
         ),
     )
