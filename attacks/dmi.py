@@ -9,25 +9,19 @@ Source: Chen et al., ICCV 2021 (arXiv:2010.04092), and the authors' code.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
-from mibench.gan import WganPrior, move_average, pack, reestimate_batch_norm, unpack
+from mibench.gan import WganPrior
+from mibench.gan_inversion import InversionGan, InversionSpace
 from mibench.inversion import Problem, invert_latents
 from mibench.latent import IdentityLoss, Search, identity_loss
-from mibench.nets.inversion_gan import InversionDiscriminator
-from mibench.nets.seeding import seeded
-from mibench.plugin import Card, Context, Settings, Stopwatch
-from mibench.prior import Prior, Shape
-from mibench.spaces import ZSpace
-from mibench.training import check_finite
+from mibench.plugin import Card, Context, Settings
+from mibench.prior import Prior
 from mibench.victim import WhiteBoxVictim
 
 from ._distributions import Gaussian, Recovery
@@ -129,51 +123,23 @@ class Dmi(Attack[WhiteBoxVictim]):
 
     def adapt_prior(self, prior: Prior, victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Prior:
         """Generator and discriminator that know the victim; one query for each public image."""
-        g, _ = self.prior.nets(victim.shape, torch.Generator())
-        unpack(prior, g=g)
-        g.to(ctx.device).train().requires_grad_(True)
-        d = self._discriminator(victim.shape, victim.num_classes, ctx.generator("discriminator"))
-        d.to(ctx.device)
-        soft, images = soft_labels(victim, public, ctx), public.to(ctx.device)
-        rng = ctx.generator("adaptation")
-        labeled, real, match = (_rows(len(public), self.batch, rng) for _ in range(3))
-        opt_g = torch.optim.Adam(g.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
-        opt_d = torch.optim.Adam(d.parameters(), lr=self.adapt_lr, betas=(0.5, 0.999))
-        average, watch = copy.deepcopy(g), Stopwatch()
-        total = self.critic_lead + self.adapt_steps * self.n_critic
-        for step in range(total):
-            z = torch.randn(self.batch, self.prior.latent_dim, generator=rng).to(ctx.device)
-            with torch.no_grad():
-                fake = g(z)
-            rows = next(labeled).to(ctx.device)
-            loss_d = discriminator_loss(d, images[rows], soft[rows], images[next(real).to(ctx.device)], fake)
-            _descend(opt_d, loss_d)
-            turns, rest = divmod(step + 1 - self.critic_lead, self.n_critic)
-            if turns > 0 and rest == 0:
-                _descend(
-                    opt_g, generator_loss(d, g(z), images[next(match).to(ctx.device)], self.entropy_weight)
-                )
-                move_average(average, g, min(self.ema, turns / (turns + 9)))
-            if watch.is_due() or step == total - 1:
-                check_finite(float(loss_d.detach()), step, "inversion-specific GAN")
-                ctx.report(step + 1, total, critic=float(loss_d.detach()))
-        if self.ema > 0:
-            g = average
-            reestimate_batch_norm(g, self.prior.latent_dim, rng, ctx.device)
-        return pack(g=g, d=d)
+        return self._gan.adapt(prior, soft_labels(victim, public, ctx), public, ctx)
 
-    def _discriminator(
-        self, shape: Shape, num_classes: int, generator: torch.Generator
-    ) -> InversionDiscriminator:
-        channels, size, _ = shape
-        with seeded(generator):
-            return InversionDiscriminator(
-                num_classes=num_classes,
-                width=self.critic_width,
-                size=size,
-                channels=channels,
-                minibatch=self.minibatch,
-            )
+    @property
+    def _gan(self) -> InversionGan:
+        """The inversion-specific GAN with these options."""
+        return InversionGan(
+            prior=self.prior,
+            steps=self.adapt_steps,
+            n_critic=self.n_critic,
+            critic_lead=self.critic_lead,
+            lr=self.adapt_lr,
+            batch=self.batch,
+            ema=self.ema,
+            critic_width=self.critic_width,
+            minibatch=self.minibatch,
+            entropy_weight=self.entropy_weight,
+        )
 
     def invert(self, victim: WhiteBoxVictim, prior: Prior, targets: Tensor, ctx: Context) -> Reconstructions:
         """See Attack.invert. Repeats of a label are draws from that label's one distribution, or points."""
@@ -203,72 +169,7 @@ class Dmi(Attack[WhiteBoxVictim]):
 
     def _space(self, victim: WhiteBoxVictim, prior: Prior, ctx: Context) -> InversionSpace:
         """The adapted generator and its discriminator, frozen, on ctx.device."""
-        g, _ = self.prior.nets(victim.shape, torch.Generator())
-        d = self._discriminator(victim.shape, victim.num_classes, torch.Generator())
-        unpack(prior, g=g, d=d)
-        return InversionSpace(
-            g.to(ctx.device), d.to(ctx.device), dim=self.prior.latent_dim, clamp=self.prior.clamp
-        )
-
-
-class InversionSpace(ZSpace):
-    """The latents z of an inversion-specific GAN; its discriminator judges each image alone."""
-
-    d: InversionDiscriminator
-
-    def realism(self, images: Tensor) -> Tensor:
-        """-log D(x) of images (B,)."""
-        return realism_loss(judge_alone(self.d, images))
-
-
-def realism_loss(d: Tensor) -> Tensor:
-    """-log D(x) = softplus(lse) - lse for class logits d (B, K), lse = logsumexp(d): (B,).
-
-    The fake class has logit 0, so D(x) = Z / (Z + 1) with Z = sum exp d.
-    """
-    lse = d.logsumexp(1)
-    loss: Tensor = F.softplus(lse) - lse
-    return loss
-
-
-def discriminator_loss(d: nn.Module, labeled: Tensor, soft: Tensor, real: Tensor, fake: Tensor) -> Tensor:
-    """Soft cross-entropy with the victim's labels plus the real-or-fake loss, scalar.
-
-    Args:
-        d: images -> class logits (B, K).
-        labeled: images (B, C, H, W) with the victim's soft labels.
-        soft: (B, K), rows sum to 1.
-        real: public images (B, C, H, W).
-        fake: generated images (B, C, H, W).
-    """
-    supervised = -(soft * d(labeled).log_softmax(1)).sum(1).mean()
-    fake_lse = d(fake).logsumexp(1)
-    unsupervised = 0.5 * (realism_loss(d(real)).mean() + F.softplus(fake_lse).mean())
-    total: Tensor = supervised + unsupervised
-    return total
-
-
-def generator_loss(d: InversionDiscriminator, fake: Tensor, real: Tensor, entropy_weight: float) -> Tensor:
-    """Distance of the mean features of fakes and public images (L1 mean) plus the fakes' entropy, scalar.
-
-    The entropy is summed over the batch, as in the authors' code, so its weight grows with the batch.
-    """
-    f = d.features(fake)
-    distance = (f.mean(0) - d.features(real).mean(0)).abs().mean()
-    return distance + entropy_weight * summed_entropy(d.logits(f))
-
-
-def summed_entropy(logits: Tensor) -> Tensor:
-    """Entropy of softmax(logits) (B, K) in nats, summed over the batch, scalar."""
-    return -(logits.softmax(1) * logits.log_softmax(1)).sum()
-
-
-def judge_alone(d: InversionDiscriminator, x: Tensor) -> Tensor:
-    """Class logits (B, K) of images as if each were a batch of one, where minibatch features are 0."""
-    f = d.features(x)
-    extra = d.head.in_features - f.shape[1]
-    logits: Tensor = d.head(F.pad(f, (0, extra)))
-    return logits
+        return self._gan.space(prior, victim.shape, victim.num_classes, ctx)
 
 
 def soft_labels(victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Tensor:
@@ -276,16 +177,3 @@ def soft_labels(victim: WhiteBoxVictim, public: Tensor, ctx: Context) -> Tensor:
     with torch.no_grad():
         parts = [victim.logits(part.to(ctx.device)).softmax(1) for part in public.split(ctx.max_batch)]
     return torch.cat(parts)
-
-
-def _rows(count: int, batch: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Endless row numbers of shuffled batches; each stream keeps its own order."""
-    while True:
-        yield from torch.randperm(count, generator=rng).split(batch)
-
-
-def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step of the optimizer on a scalar loss."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()

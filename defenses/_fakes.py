@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from mibench.defense import DefenderView
 from mibench.errors import MibenchError
 from mibench.gan import WganPrior
-from mibench.latent import Search, search_latents
+from mibench.latent import Search, pick_best, search_latents
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context, Settings
-from mibench.prior import LatentSpace, PriorSpec
+from mibench.prior import DrawnSpace, LabeledSpace, LatentSpace, PriorSpec
+from mibench.substitute import Substitute, spelled
 
 from ._decoy import DEVIATIONS as _DEVIATIONS
 from ._decoy import DecoyDefense, check_gamma, confidence
@@ -31,7 +32,9 @@ from ._decoy_losses import FakeLoss, Focal
 DEVIATIONS = (
     "Clean training images join in by default (replay_fraction = 1), as the text has it: at an equal loss of "
     "accuracy the decoy sits deeper than with elastic weight consolidation alone.",
-    "Realism is the prior's own: minus the score of a Wasserstein critic, for which -log D does not exist.",
+    "Realism is the prior's own: -log D, or minus the score of a Wasserstein critic, which has no -log D.",
+    "A conditional GAN is told the decoy's label; no label fits private fakes, which search mixtures of all.",
+    "InfoGAN's categorical code is drawn; of several draws the one with the least label loss is kept.",
     "Latents stay in the region that the prior's attack searches, and the decoy's loss has the realism term "
     "that the text leaves out and its next sentence puts in.",
     *_DEVIATIONS,
@@ -43,7 +46,8 @@ class ShadowInversion(DecoyDefense):
     """Fakes by inverting the victim for the protected label and the public classifier for the decoy.
 
     Args:
-        substitute: the defender's generator where the attack's is unknown or the attack has none.
+        substitute: the defender's generator where the attack's is unknown or the attack has none: a table
+            whose `kind` is "wgan_gp", which may be left out, "wgan_clip", "cgan" or "infogan".
         z_steps: gradient steps of the search for fakes, >= 0.
         z_lr: Adam's learning rate of that search, > 0.
         z_label_weight: weight of the label loss beside realism, >= 0.
@@ -68,7 +72,7 @@ class ShadowInversion(DecoyDefense):
         "z_steps": 3,
     }
 
-    substitute: WganPrior = field(default_factory=WganPrior)
+    substitute: Substitute = field(default_factory=WganPrior)
     z_steps: int = 120
     z_lr: float = 0.02
     z_label_weight: float = 100.0
@@ -82,6 +86,10 @@ class ShadowInversion(DecoyDefense):
                 raise ValueError(f"{self.name}: {name} must be >= 0 and finite, got {getattr(self, name)}.")
         if not 0 < self.z_lr < math.inf:
             raise ValueError(f"{self.name}: z_lr must be > 0 and finite, got {self.z_lr}.")
+
+    def params(self) -> dict[str, Any]:
+        """All fields as JSON values; the substitute names its kind where it is not the default one."""
+        return {**super().params(), "substitute": spelled(self.substitute)}
 
     def substitute_prior(self) -> PriorSpec:
         """The field `substitute`; see Defense.substitute_prior."""
@@ -98,7 +106,8 @@ class ShadowInversion(DecoyDefense):
         if view.prior_spec is None or view.public_net is None:
             missing = "prior" if view.prior_spec is None else "classifier of public people"
             raise MibenchError(f"defense '{self.name}': there is no {missing}. Put it into the view.")
-        space = view.prior_spec.load(dict(view.prior), view.private_train.shape, ctx)
+        space = self.space(view.prior_spec, net, view, ctx)
+        known = space.of_label(decoy) if isinstance(space, LabeledSpace) else space
         judge = view.public_net.to(ctx.device)
         # own seeds, since label 3 of the public classifier is another person than label 3 of the victim
         private, _ = self.invert(net, space, target, ctx.child("private fakes"))
@@ -106,28 +115,37 @@ class ShadowInversion(DecoyDefense):
             drawn = sample(view.public, decoy, self.num_fakes, ctx.generator("public fakes"))
             public = drawn.to(ctx.device)
         else:
-            public, _ = self.invert(judge, space, decoy, ctx.child(f"public fakes for {target}"))
+            public, _ = self.invert(judge, known, decoy, ctx.child(f"public fakes for {target}"))
         sure = confidence(judge, public, decoy)
         ctx.note("fake_confidence_public", sure)
         return Fakes(private, public, sure)
 
+    def space(self, spec: PriorSpec, net: Classifier, view: DefenderView, ctx: Context) -> LatentSpace:
+        """The defender's generator as a space to search in; `net` is the frozen victim."""
+        return spec.load(dict(view.prior), view.private_train.shape, ctx)
+
     def invert(self, net: Classifier, space: LatentSpace, label: int, ctx: Context) -> tuple[Tensor, Tensor]:
-        """Fakes (num_fakes, C, H, W) of a frozen net's label, and their label losses (num_fakes,)."""
+        """Fakes (num_fakes, C, H, W) of a frozen net's label, and their label losses (num_fakes,).
+
+        A space that draws a part of its latents starts several times for each fake; the best one is kept.
+        """
         search = Search(steps=self.z_steps, lr=self.z_lr)
         noise = ctx.noise(torch.full((self.num_fakes,), label))
+        draws = space.draws if isinstance(space, DrawnSpace) else 1
 
         def objective(latents: Tensor) -> tuple[Tensor, Tensor]:
             images = space.decode(latents)
             loss = self.label_losses(net(images), label)
-            return space.realism(images) + self.z_label_weight * loss, loss
+            return realism_of(space, latents, images) + self.z_label_weight * loss, loss
 
         images, losses = [], []
-        for rows in torch.arange(self.num_fakes).split(ctx.max_batch):
-            start = space.start(noise[rows])
+        for rows in torch.arange(self.num_fakes).split(max(1, ctx.max_batch // draws)):
+            start = space.start(noise[rows] if draws == 1 else noise[rows].repeat(draws))
             latents, loss = search_latents(start, objective, search, ctx, project=space.project)
+            best = pick_best(loss, draws)
             with torch.no_grad():
-                images.append(space.decode(latents))
-            losses.append(loss)
+                images.append(space.decode(latents[best]))
+            losses.append(loss[best])
         return torch.cat(images), torch.cat(losses)
 
     def label_losses(self, logits: Tensor, label: int) -> Tensor:
@@ -136,6 +154,13 @@ class ShadowInversion(DecoyDefense):
         if self.label_loss == "ce":
             return F.cross_entropy(logits, wanted, reduction="none")
         return (logits.softmax(1) - F.one_hot(wanted, logits.shape[1])).square().mean(1)
+
+
+def realism_of(space: LatentSpace, latents: Tensor, images: Tensor) -> Tensor:
+    """Realism loss (B,) of the images of latents; a critic that asks for labels is told those they mix."""
+    if isinstance(space, LabeledSpace):
+        return space.realism_of(latents, images)
+    return space.realism(images)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class GanId(FocalInversion):
         deviations=(
             "The substitute is a Wasserstein GAN with gradient penalty; the paper cites Banach WGAN and does "
             "not say how the critic is constrained.",
-            "The conditional GAN and InfoGAN of the paper's comparison are left out.",
+            "The paper gives no nets of the conditional GAN and InfoGAN: both are DCGANs here.",
             "The default is equation 7 as printed; focal='focal_detached' is the text's version of it.",
             *DEVIATIONS,
         ),

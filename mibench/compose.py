@@ -91,6 +91,10 @@ class Composition(Defense):
         """What the first part that cannot act on the net says; empty where all can."""
         return next((text for one in self.parts if (text := one.misfit(net))), "")
 
+    def trains_on(self, spec: PriorSpec) -> bool:
+        """Whether any part does."""
+        return any(one.trains_on(spec) for one in self.parts)
+
     def substitute_prior(self) -> PriorSpec | None:
         """The substitute of the first part that asks for a prior."""
         asking = (one for one in self.parts if "prior" in one.needs)

@@ -93,6 +93,10 @@ class Defense(Plugin):
         """The defender's own prior, for `needs` = {"prior"}, where the attack's is unknown or absent."""
         return None
 
+    def trains_on(self, spec: PriorSpec) -> bool:
+        """Whether it goes on training a prior of this spec, which may then come without any step."""
+        return False
+
     def prepare(self, net: Classifier) -> Classifier:
         """The net reshaped before training; also called to rebuild a stored state, so it is deterministic."""
         return net

@@ -1,10 +1,9 @@
-"""The two generative priors: a Wasserstein GAN and a small style-based GAN, with their training."""
+"""The generative priors of attacks: Wasserstein GANs and a small style-based GAN, with their training."""
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,6 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mibench.adversarial import (
+    check_spec,
+    decayed,
+    duel,
+    move_average,
+    normal,
+    realism_loss,
+    reestimate_batch_norm,
+    set_lr,
+    shape_of,
+    stream,
+    update,
+)
 from mibench.nets.dcgan import Critic, DcganGenerator
 from mibench.nets.seeding import seeded
 from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p
@@ -20,6 +32,9 @@ from mibench.prior import Prior, PriorSpec, Shape
 from mibench.spaces import WSpace, ZSpace
 from mibench.training import check_finite
 from mibench.victim import freeze
+
+# critic, real images, fakes, randomness -> scalar
+CriticLoss = Callable[[Critic, Tensor, Tensor, torch.Generator], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,58 +74,101 @@ class WganPrior(PriorSpec):
     clamp: float = 1.0
 
     def __post_init__(self) -> None:
-        _check(self, "n_critic", positive=("lr", "clamp"), shares=("decay", "ema"))
+        check_spec(self, "n_critic", positive=("lr", "clamp"), shares=("decay", "ema"))
 
     def nets(self, shape: Shape, generator: torch.Generator) -> tuple[DcganGenerator, Critic]:
         """Untrained generator and critic for images of `shape`."""
-        channels, size, _ = shape
-        with seeded(generator):
-            g = DcganGenerator(latent_dim=self.latent_dim, width=self.width, size=size, channels=channels)
-            d = Critic(width=self.critic_width, size=size, channels=channels)
-        return g, d
+        return _wasserstein_nets(self, shape, generator)
 
     def fit(self, public: Tensor, ctx: Context) -> Prior:
         """See PriorSpec.fit."""
-        g, d = self.nets(_shape(public), ctx.generator("init"))
-        g.to(ctx.device)
-        d.to(ctx.device)
-        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999))
-        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999))
-        rng = ctx.generator("training")
-        real = _stream(public, self.batch, rng, ctx.device)
-        average, watch = copy.deepcopy(g), Stopwatch()
-        for step in range(self.steps):
-            _set_lr(self.lr * _decay(step, self.steps, self.decay), opt_g, opt_d)
-            for _ in range(self.n_critic):
-                with torch.no_grad():
-                    fake = g(_normal(self.batch, self.latent_dim, rng, ctx.device))
-                loss_d = self._critic_loss(d, next(real), fake, rng)
-                _update(opt_d, loss_d)
-            loss_g = -d(g(_normal(self.batch, self.latent_dim, rng, ctx.device))).mean()
-            _update(opt_g, loss_g)
-            move_average(average, g, min(self.ema, (step + 1) / (step + 10)))
-            if watch.is_due() or step == self.steps - 1:
-                check_finite(float(loss_d.detach()), step, "WGAN-GP")
-                ctx.report(
-                    step + 1, self.steps, critic=float(loss_d.detach()), generator=float(loss_g.detach())
-                )
-        kept = average if self.ema > 0 else g
-        reestimate_batch_norm(kept, self.latent_dim, rng, ctx.device)
-        return pack(g=kept, d=d)
+        g, d = self.nets(shape_of(public), ctx.generator("init"))
+        optimizers = (
+            torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999)),
+            torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999)),
+        )
+        return _train_wasserstein(
+            self, (g, d), optimizers, public, ctx, critic_loss=self._critic_loss, name="WGAN-GP"
+        )
 
     def _critic_loss(self, d: Critic, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
         mix = torch.rand(len(real), 1, 1, 1, generator=rng).to(real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_(True)
-        scores = d(torch.cat([real, fake]))
-        penalty = gradient_penalty(d, between)
-        loss: Tensor = scores[len(real) :].mean() - scores[: len(real)].mean() + self.gp_weight * penalty
-        return loss
+        gap = score_gap(d, real, fake)
+        return gap + self.gp_weight * gradient_penalty(d, between)
 
     def load(self, prior: Prior, shape: Shape, ctx: Context) -> ZSpace:
         """See PriorSpec.load: the space of z, bounded by `clamp`."""
-        g, d = self.nets(shape, torch.Generator().manual_seed(0))
-        unpack(prior, g=g, d=d)
-        return ZSpace(g.to(ctx.device), d.to(ctx.device), dim=self.latent_dim, clamp=self.clamp)
+        return _wasserstein_space(self, prior, shape, ctx)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WganClipPrior(PriorSpec):
+    """The first Wasserstein GAN, whose critic is held by clipping its weights.
+
+    Source: Arjovsky et al., ICML 2017 (arXiv:1701.07875), algorithm 1: RMSprop 5e-5, weights in
+    [-0.01, 0.01], 5 critic steps, batch 64. Nets and number of steps are those of `WganPrior`, so that the
+    two differ in the constraint alone. Ours: the moving average, and no longer turns of the critic at the
+    start, which are the authors' code's and not the algorithm's.
+
+    Args:
+        latent_dim: length of z.
+        width: channels of the generator's last hidden map.
+        critic_width: channels of the critic's first map.
+        steps: generator steps.
+        n_critic: critic steps for each generator step.
+        batch: images in a step.
+        lr: RMSprop's learning rate for both nets.
+        clip: bound of every weight of the critic, > 0.
+        decay: the learning rate falls linearly to zero over this last share of the steps.
+        ema: decay of the weights' moving average; 0 turns it off.
+        clamp: bound of every latent coordinate during a search (GMI: 1).
+    """
+
+    kind: ClassVar[str] = "wgan_clip"
+    search_fields: ClassVar[frozenset[str]] = frozenset({"clamp"})
+    latent_dim: int = 100
+    width: int = 64
+    critic_width: int = 64
+    steps: int = 26_000
+    n_critic: int = 5
+    batch: int = 64
+    lr: float = 5e-5
+    clip: float = 0.01
+    decay: float = 0.0
+    ema: float = 0.999
+    clamp: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_spec(self, "n_critic", positive=("lr", "clip", "clamp"), shares=("decay", "ema"))
+
+    def nets(self, shape: Shape, generator: torch.Generator) -> tuple[DcganGenerator, Critic]:
+        """Untrained generator and critic for images of `shape`; the critic's weights are clipped."""
+        g, d = _wasserstein_nets(self, shape, generator)
+        clip_weights(d, self.clip)
+        return g, d
+
+    def fit(self, public: Tensor, ctx: Context) -> Prior:
+        """See PriorSpec.fit."""
+        g, d = self.nets(shape_of(public), ctx.generator("init"))
+        optimizers = (
+            torch.optim.RMSprop(g.parameters(), lr=self.lr),
+            torch.optim.RMSprop(d.parameters(), lr=self.lr),
+        )
+        return _train_wasserstein(
+            self,
+            (g, d),
+            optimizers,
+            public,
+            ctx,
+            critic_loss=lambda d, real, fake, _rng: score_gap(d, real, fake),
+            name="WGAN with clipping",
+            after_critic=lambda: clip_weights(d, self.clip),
+        )
+
+    def load(self, prior: Prior, shape: Shape, ctx: Context) -> ZSpace:
+        """See PriorSpec.load: the space of z, bounded by `clamp`."""
+        return _wasserstein_space(self, prior, shape, ctx)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +214,7 @@ class StylePrior(PriorSpec):
 
     def __post_init__(self) -> None:
         counts = ("w_dim", "mapping_layers", "r1_every", "ema_images", "p_samples")
-        _check(self, *counts, positive=("lr", "kappa"), shares=("decay",))
+        check_spec(self, *counts, positive=("lr", "kappa"), shares=("decay",))
 
     def nets(
         self, shape: Shape, generator: torch.Generator, *, group: int = 4
@@ -177,7 +235,7 @@ class StylePrior(PriorSpec):
 
     def fit(self, public: Tensor, ctx: Context) -> Prior:
         """See PriorSpec.fit."""
-        g, d = self.nets(_shape(public), ctx.generator("init"))
+        g, d = self.nets(shape_of(public), ctx.generator("init"))
         g.to(ctx.device)
         d.to(ctx.device)
         # lazy regularization: betas and rate shrink by the share of steps without a penalty
@@ -185,18 +243,18 @@ class StylePrior(PriorSpec):
         opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.0, 0.99))
         opt_d = torch.optim.Adam(d.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share))
         rng = ctx.generator("training")
-        real = _stream(public, self.batch, rng, ctx.device)
+        real = stream(public, self.batch, rng, ctx.device)
         average, watch = copy.deepcopy(g), Stopwatch()
         keep = 0.5 ** (self.batch / self.ema_images)
         for step in range(self.steps):
-            rate = _decay(step, self.steps, self.decay)
-            _set_lr(self.lr * rate, opt_g)
-            _set_lr(self.lr * share * rate, opt_d)
+            rate = decayed(step, self.steps, self.decay)
+            set_lr(self.lr * rate, opt_g)
+            set_lr(self.lr * share * rate, opt_d)
             loss_d = self._discriminator_loss(g, d, next(real), step, rng)
-            _update(opt_d, loss_d)
-            fake = g(_normal(self.batch, self.latent_dim, rng, ctx.device), noise="random", generator=rng)
-            loss_g = F.softplus(-d(fake)).mean()
-            _update(opt_g, loss_g)
+            update(opt_d, loss_d)
+            fake = g(normal(self.batch, self.latent_dim, rng, ctx.device), noise="random", generator=rng)
+            loss_g = realism_loss(d(fake)).mean()
+            update(opt_g, loss_g)
             move_average(average, g, min(keep, (step + 1) / (step + 10)))
             if watch.is_due() or step == self.steps - 1:
                 check_finite(float(loss_d.detach()), step, "style GAN")
@@ -209,7 +267,7 @@ class StylePrior(PriorSpec):
         self, g: StyleGenerator, d: nn.Module, real: Tensor, step: int, rng: torch.Generator
     ) -> Tensor:
         with torch.no_grad():
-            z = _normal(self.batch, self.latent_dim, rng, real.device)
+            z = normal(self.batch, self.latent_dim, rng, real.device)
             fake = g(z, noise="random", generator=rng)
         if step % self.r1_every:
             return F.softplus(-d(real)).mean() + F.softplus(d(fake)).mean()
@@ -228,6 +286,77 @@ class StylePrior(PriorSpec):
         mean, std = g.p_stats(self.p_samples, torch.Generator().manual_seed(0))
         low, high = from_p(mean - self.kappa * std), from_p(mean + self.kappa * std)
         return WSpace(g.to(ctx.device), d.to(ctx.device), low.to(ctx.device), high.to(ctx.device))
+
+
+def _wasserstein_nets(
+    spec: WganPrior | WganClipPrior, shape: Shape, generator: torch.Generator
+) -> tuple[DcganGenerator, Critic]:
+    channels, size, _ = shape
+    with seeded(generator):
+        g = DcganGenerator(latent_dim=spec.latent_dim, width=spec.width, size=size, channels=channels)
+        d = Critic(width=spec.critic_width, size=size, channels=channels)
+    return g, d
+
+
+def _train_wasserstein(
+    spec: WganPrior | WganClipPrior,
+    nets: tuple[DcganGenerator, Critic],
+    optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+    public: Tensor,
+    ctx: Context,
+    *,
+    critic_loss: CriticLoss,
+    name: str,
+    after_critic: Callable[[], None] = lambda: None,
+) -> Prior:
+    """The trained nets; the generator climbs the critic's score."""
+    g, d = nets
+    g.to(ctx.device)
+    d.to(ctx.device)
+    rng = ctx.generator("training")
+    real = stream(public, spec.batch, rng, ctx.device)
+
+    def fake() -> Tensor:
+        images: Tensor = g(normal(spec.batch, spec.latent_dim, rng, ctx.device))
+        return images
+
+    def loss_of_critic() -> Tensor:
+        with torch.no_grad():
+            made = fake()
+        return critic_loss(d, next(real), made, rng)
+
+    kept = duel(
+        g,
+        optimizers,
+        spec,
+        ctx,
+        critic_loss=loss_of_critic,
+        generator_loss=lambda: -d(fake()).mean(),
+        name=name,
+        after_critic=after_critic,
+    )
+    reestimate_batch_norm(kept, spec.latent_dim, rng, ctx.device)
+    return pack(g=kept, d=d)
+
+
+def _wasserstein_space(spec: WganPrior | WganClipPrior, prior: Prior, shape: Shape, ctx: Context) -> ZSpace:
+    g, d = spec.nets(shape, torch.Generator().manual_seed(0))
+    unpack(prior, g=g, d=d)
+    return ZSpace(g.to(ctx.device), d.to(ctx.device), dim=spec.latent_dim, clamp=spec.clamp)
+
+
+def score_gap(d: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Mean score of fakes minus that of real images, scalar: minus the Wasserstein distance as d sees it."""
+    scores = d(torch.cat([real, fake]))
+    gap: Tensor = scores[len(real) :].mean() - scores[: len(real)].mean()
+    return gap
+
+
+@torch.no_grad()
+def clip_weights(net: nn.Module, bound: float) -> None:
+    """Move every weight into [-bound, bound], in place."""
+    for weights in net.parameters():
+        weights.clamp_(-bound, bound)
 
 
 def gradient_penalty(d: nn.Module, x: Tensor) -> Tensor:
@@ -256,78 +385,3 @@ def unpack(prior: Prior, **nets: nn.Module) -> None:
             key.removeprefix(f"{name}."): value for key, value in prior.items() if key.startswith(f"{name}.")
         }
         net.load_state_dict({key: v.float() if v.is_floating_point() else v for key, v in own.items()})
-
-
-def _check(spec: PriorSpec, *counts: str, positive: tuple[str, ...], shares: tuple[str, ...]) -> None:
-    """Raise ValueError where a field is out of range; a generator may also take no step at all."""
-    sizes = ("latent_dim", "width", "critic_width", "batch", *counts)
-    ranges = [(sizes, 1, math.inf), (("steps",), 0, math.inf), (shares, 0, 1)]
-    for names, low, high in ranges:
-        for name in names:
-            if not low <= getattr(spec, name) <= high:
-                span = f"be >= {low}" if high == math.inf else f"lie in [{low}, {high}]"
-                raise ValueError(f"prior {spec.kind}: {name} must {span}, got {getattr(spec, name)}.")
-    for name in positive:
-        if not getattr(spec, name) > 0:
-            raise ValueError(f"prior {spec.kind}: {name} must be > 0, got {getattr(spec, name)}.")
-
-
-def _shape(public: Tensor) -> Shape:
-    _, channels, height, width = public.shape
-    return channels, height, width
-
-
-def _stream(images: Tensor, batch: int, rng: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Endless shuffled batches of images, each image mirrored with probability 1/2."""
-    images = images.to(device)
-    while True:
-        for rows in torch.randperm(len(images), generator=rng).split(batch):
-            if len(rows) == batch or len(images) < batch:
-                mirrored = (torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5).to(device)
-                x = images[rows.to(device)]
-                x = torch.where(mirrored, x.flip(3), x)
-                yield x.contiguous(memory_format=torch.channels_last)
-
-
-def _normal(rows: int, columns: int, rng: torch.Generator, device: torch.device) -> Tensor:
-    return torch.randn(rows, columns, generator=rng).to(device)
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    params = [p for group in optimizer.param_groups for p in group["params"]]
-    for param, grad in zip(params, torch.autograd.grad(loss, params, allow_unused=True)):
-        param.grad = grad
-    optimizer.step()
-
-
-def _set_lr(lr: float, *optimizers: torch.optim.Optimizer) -> None:
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-
-
-def _decay(step: int, steps: int, share: float) -> float:
-    """Factor of the learning rate: 1, then linear to zero over the last `share` of the steps."""
-    left = (steps - step) / steps
-    return 1.0 if left >= share else left / share
-
-
-@torch.no_grad()
-def move_average(average: nn.Module, net: nn.Module, keep: float) -> None:
-    """Move the weights of `average` towards those of `net`, of which the share `keep` stays; in place."""
-    own, new = list(average.parameters()), list(net.parameters())
-    torch._foreach_lerp_([p.data for p in own], [p.data for p in new], 1 - keep)
-    for kept, buffer in zip(average.buffers(), net.buffers()):
-        kept.copy_(buffer)
-
-
-@torch.no_grad()
-def reestimate_batch_norm(g: nn.Module, dim: int, rng: torch.Generator, device: torch.device) -> None:
-    """Take batch-norm statistics of averaged weights from 32 batches of 64 random latents, in place."""
-    norms = [m for m in g.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain average over the batches
-    g.train()
-    for _ in range(32):
-        g(_normal(64, dim, rng, device))

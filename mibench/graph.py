@@ -13,7 +13,7 @@ from mibench.defense import Defense
 from mibench.errors import BlockedError
 from mibench.key import Key
 from mibench.plugin import Plugin
-from mibench.prior import PriorSpec
+from mibench.prior import NO_LABELS, PriorSpec
 from mibench.registry import source_digest
 from mibench.suite import NetChoice, Suite
 from mibench.task import Extra, Model, Seen, Task
@@ -83,8 +83,14 @@ class Graph:
         )
 
     def attack_prior(self, attack: Attack[Any], seed: int) -> Key | None:
-        """The attacker's prior; by its spec, or by the attack if that learns it in its own way."""
+        """The attacker's prior; by its spec, or by the attack if that learns it in its own way.
+
+        Raises:
+            BlockedError: the spec needs labels, which the attacker's images do not have.
+        """
         spec = attack.prior_spec()
+        if spec is not None and spec.needs_labels:
+            raise BlockedError(f"attack '{attack.name}' asks for a prior of kind '{spec.kind}': {NO_LABELS}")
         if not overrides(attack, "learn_prior", Attack):
             return None if spec is None else self.prior(attack, spec, "public", seed)
         return self.add_plugin(
@@ -112,7 +118,7 @@ class Graph:
             )
         if spec is None:
             return Extra(inputs=inputs)
-        if needs and getattr(spec, "steps", None) == 0:
+        if needs and getattr(spec, "steps", None) == 0 and not defense.trains_on(spec):
             of, name = (
                 (f"the prior of attack '{attack.name}'", "prior")
                 if known

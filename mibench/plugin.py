@@ -166,7 +166,7 @@ def _sentence(kind: type, error: ErrorDetails, where: str) -> str:
     path = ".".join(tables)
     if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
         *tables, field_name = tables
-        names = _field_names(kind, tables)
+        names = _field_names(kind, tables, [str(part) for part in error["loc"]])
         close = difflib.get_close_matches(field_name, names, n=1)
         hint = f" Did you mean '{'.'.join([*tables, close[0]])}'?" if close else ""
         return f"{where}: no field '{path}'.{hint} Its fields: {', '.join(names) or 'none'}."
@@ -207,10 +207,14 @@ def _words(kind: type, path: list[str]) -> list[str]:
     return [str(word) for option in options for word in option]
 
 
-def _field_names(kind: type, tables: list[str]) -> list[str]:
-    """Names of the fields of the nested dataclass that the field names `tables` lead to, from `kind`."""
+def _field_names(kind: type, tables: list[str], parts: list[str]) -> list[str]:
+    """Names of the fields of the nested dataclass that the field names `tables` lead to, from `kind`.
+
+    Of a union it is the class that pydantic tried, whose name stands in `parts`, or the first one.
+    """
     hint = _hint(kind, tables)
-    for one in (hint, *get_args(hint)):
-        if isinstance(one, type) and dataclasses.is_dataclass(one):
-            return [field.name for field in dataclasses.fields(one)]
-    return []
+    found = [
+        one for one in (hint, *get_args(hint)) if isinstance(one, type) and dataclasses.is_dataclass(one)
+    ]
+    found.sort(key=lambda one: one.__name__ not in parts)
+    return [field.name for field in dataclasses.fields(found[0])] if found else []

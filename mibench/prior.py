@@ -1,7 +1,8 @@
 """Priors: what is learned from public images alone, as a value that names its architecture and training.
 
 A `PriorSpec` is the key of a prior. The attacker trains it on the attacker's half of the public images; a
-defense that knows the attack's prior (NetGuard, GAN-D) trains the same spec on the defender's half.
+defense that knows the attack's prior (NetGuard, GAN-D) trains the same spec on the defender's half. A defense
+may also choose a prior that learns from labels: the defender's public images have some, the attacker's none.
 """
 
 from __future__ import annotations
@@ -9,16 +10,22 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import ConfigDict
 from torch import Tensor
 
+from mibench.data.split import Labeled
+from mibench.errors import PluginError
 from mibench.noise import Noise
 from mibench.plugin import Context
 
 Prior = dict[str, Tensor]
 Shape = tuple[int, int, int]
+NO_LABELS = (
+    "it learns from labels, and the attacker's public images have none. Choose a prior without labels, or "
+    "let a defense train it as its substitute."
+)
 
 
 class LatentSpace(Protocol):
@@ -43,16 +50,37 @@ class LatentSpace(Protocol):
         ...
 
 
+@runtime_checkable
+class LabeledSpace(LatentSpace, Protocol):
+    """The space of a generator that is told a label: the latents hold a mixture of labels, to be searched."""
+
+    def of_label(self, label: int) -> LatentSpace:
+        """The space of one label of the images that the generator learned from."""
+        ...
+
+    def realism_of(self, latents: Tensor, images: Tensor) -> Tensor:
+        """Realism loss (B,) of the images of latents (B, dim), told their mixtures of labels."""
+        ...
+
+
+@runtime_checkable
+class DrawnSpace(LatentSpace, Protocol):
+    """A space whose latents have a part that is drawn and not searched, so that several draws are tried."""
+
+    draws: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class PriorSpec(ABC):
     """Architecture and training of a generative prior; subclasses add fields and two methods.
 
     `search_fields` names the fields that only a search in the trained prior reads: they do not change what
-    is trained, so they are no part of its key.
+    is trained, so they are no part of its key. `needs_labels`: it cannot learn from an attacker's images.
     """
 
     kind: ClassVar[str]
     version: ClassVar[int] = 1
+    needs_labels: ClassVar[bool] = False
     search_fields: ClassVar[frozenset[str]] = frozenset()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -65,6 +93,29 @@ class PriorSpec(ABC):
     def fit(self, public: Tensor, ctx: Context) -> Prior:
         """Weights learned from public images (M, C, H, W), float32 in [0, 1], as float16 or float32."""
 
+    def fit_labeled(self, public: Labeled, ctx: Context) -> Prior:
+        """As `fit`, from the defender's labeled public images; the default leaves the labels out."""
+        return self.fit(public.images, ctx)
+
     @abstractmethod
     def load(self, prior: Prior, shape: Shape, ctx: Context) -> LatentSpace:
         """The trained generator for images of `shape`, frozen, on ctx.device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabeledPriorSpec(PriorSpec):
+    """A prior that learns from labeled images, which the defender alone has; subclasses add two methods."""
+
+    needs_labels: ClassVar[bool] = True
+
+    def fit(self, public: Tensor, ctx: Context) -> Prior:
+        """Always refused; see `fit_labeled`.
+
+        Raises:
+            PluginError: there are no labels to learn from.
+        """
+        raise PluginError(f"prior {self.kind}: {NO_LABELS}")
+
+    @abstractmethod
+    def fit_labeled(self, public: Labeled, ctx: Context) -> Prior:
+        """Weights learned from the defender's labeled public images, as float16 or float32."""

@@ -63,14 +63,14 @@ class DefenseSubject:
         if "prior" not in self.plugin.needs:
             return (_ATTACKERS_PRIOR if "attack_prior" in self.plugin.knows else None), {}
         spec = self.defense.substitute_prior() or _ATTACKERS_PRIOR
-        return spec, spec.fit(toy_world().defender.images, context("defender's prior"))
+        return spec, spec.fit_labeled(toy_world().defender, context("defender's prior"))
 
     def view(self, channels: int = 3) -> DefenderView:
         """All that the defender sees."""
         world = toy_world(channels)
         spec, prior = self.prior
         if channels == 1 and spec is not None and prior:
-            prior = spec.fit(world.defender.images, context("defender's prior"))
+            prior = spec.fit_labeled(world.defender, context("defender's prior"))
         targets = [_TARGET] if self.plugin.per_target else list(range(PEOPLE))
         return DefenderView(
             private_train=world.private,

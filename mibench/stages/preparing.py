@@ -51,6 +51,8 @@ def train_prior(work: Work) -> Artifact:
     spec = prior_spec_of(work.task.locator)
     if spec is None:
         raise PluginError(f"prior {work.task.plugin}: its plugin gives no spec any more. Plan again.")
+    if work.params["half"] == "defender":
+        return work.result(spec.fit_labeled(work.labeled("public"), work.ctx))
     return work.result(spec.fit(work.public(), work.ctx))
 
 
