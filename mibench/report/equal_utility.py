@@ -159,8 +159,8 @@ def curves_csv(sheets: Iterable[Sheet]) -> str:
         placed += [(c.name, c.knob, point, c.efficient) for c in sheet.curves for point in c.points]
         rows += [
             _place(sheet) | {
-                "defense": name or point.label, "knob": knob, "level": point.level, "label": point.label,
-                "mc_all": _fraction(point.utility.value), "mc_all_low": _fraction(point.utility.low),
+                "defense": name or point.label, "knob": knob, "level": _value(point.level),
+                "label": point.label, "mc_all": _fraction(point.utility.value), "mc_all_low": _fraction(point.utility.low),
                 "mc_all_high": _fraction(point.utility.high), "aa": _fraction(point.aa.value),
                 "aa_low": _fraction(point.aa.low), "aa_high": _fraction(point.aa.high),
                 "count": point.aa.count, "seeds": point.aa.seeds, "efficient": point in efficient,
@@ -245,6 +245,14 @@ def _rows(sheet: Sheet) -> list[dict[str, str | float]]:
 def _place(sheet: Sheet) -> dict[str, str | float]:
     row = sheet.row
     return {"data": row.scene, "attack": row.attack, "view": row.view, "access": row.access}
+
+
+def _value(level: str) -> str | float:
+    """A level as a number where it is one: a spreadsheet must not take -0.05 for a formula."""
+    try:
+        return float(level) if "." in level or "e" in level else int(level)
+    except ValueError:
+        return level
 
 
 def _fraction(percent: float) -> float:
