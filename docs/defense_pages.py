@@ -168,8 +168,8 @@ def _delay_part(plugin: type[Defense], delays: dict[str, dict[str, float]]) -> I
         return
     yield "\n## A query\n"
     yield (
-        f"{delay['ms_per_query']:.2f} ms for each image of a batch of 64 on one core, "
-        f"{delay['ratio']:.1f} times the plain release (`benchmarks/test_defenses.py`)."
+        f"{delay['ms_per_query']:.2f} ms for each image of a batch on one core, "
+        f"{delay['ratio']:.1f} times the plain release, with the settings of `benchmarks/test_defenses.py`."
     )
 
 
@@ -179,6 +179,8 @@ def _index(
     yield "# Defenses\n"
     yield "<!-- written by docs/plugin_pages.py -->"
     yield "Where each acts, what its defender knows of the attack, and its one knob from weak to strong."
+    if delays:
+        yield "Query: how many times as long as without an output step an answer takes."
     yield from measured.index_head()
     columns = [
         "defense",
@@ -196,7 +198,7 @@ def _index(
         knows = ", ".join(sorted(plugin.knows)).replace("_", " ")
         models = "one a label" if plugin.per_target else "one"
         knob = f"`{plugin.strength}`" if plugin.strength else ""
-        delay = f"{delays[name]['ms_per_query']:.2f}" if name in delays else ""
+        delay = f"{delays[name]['ratio']:.1f}" if name in delays else ""
         words = [f"[{name}]({name}.md)", plugin.acts, knows, models, str(plugin.card.year or ""), knob, delay]
         yield f"| {' | '.join([*words, *measured.index_cells(name)])} |"
     yield ""
