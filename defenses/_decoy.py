@@ -95,8 +95,8 @@ class DecoyDefense(Defense):
     neutral: ClassVar[Settings | None] = {"alpha": 0.0, "beta": 0.0}
     weak_to: ClassVar[frozenset[Weakness]] = frozenset({"decoys"})
     added = frozenset({"least_confidence", "ewc_ladder", "max_drop", "validation_fraction"})
-    # the pull does the work, and more of it costs more accuracy; beside replay ewc_weight weakens the decoy and
-    # saves no accuracy, more finetune_steps repair the net, and alpha hardly moves fakes that it is sure of
+    # the pull does the work, and more of it costs more accuracy; beside replay ewc_weight weakens the decoy
+    # and saves no accuracy, more finetune_steps repair the net, alpha hardly moves fakes that it is sure of
     strength: ClassVar[str] = "beta"
     strength_levels: ClassVar[tuple[object, ...]] = (0.05, 0.2, 1.0, 5.0)
 
