@@ -10,11 +10,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from mibench.record import Record
-from mibench.report.caption import chance_fact, judge_facts, seeds_fact
+from mibench.report.caption import VIEWS, chance_fact, judge_facts, seeds_fact
 from mibench.report.curves import LOSSES, Curve, Meeting, Point, Sheet, sheets_of
 from mibench.report.escape import latex, markdown, plain
 from mibench.report.frame import Json, cells_frame, latest
-from mibench.report.table import shown
+from mibench.report.table import Entry, shown
 from mibench.report.table_csv import frame_csv
 from mibench.report.table_html import render
 
@@ -26,8 +26,8 @@ _READING = (
     "Brackets are the ends of the neighbors' intervals (95 %; of several seeds the mean less and plus one "
     "standard deviation) on the same kind of line, no interval of their own; they leave the uncertainty of "
     "MC(all) out.",
-    f"{NOT_REACHED.capitalize()}: no two levels have that MC(all) between them. The nearest level is given "
-    "with its MC(all) and AA, and nothing is extrapolated.",
+    f"{NOT_REACHED.capitalize()}: no two levels have that MC(all) between them, since all keep more of it, "
+    "or less. The nearest one is given with its MC(all) and AA; nothing is extrapolated.",
     "Hypervolume: the share of all that lies between MC(all) 0 and 100 % and AA 0 and 100 % which the levels "
     "of a curve beat together, 1 at best; brackets with every level at the worse and at the better ends of "
     "its intervals. It grows with the number of levels, so compare curves of equally many.",
@@ -142,6 +142,7 @@ def equal_utility(records: Sequence[Json | Record]) -> EqualUtility | None:
         chance_fact(cells),
         *judge_facts(cells),
         seeds_fact(cells),
+        *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
     )
     return EqualUtility(
         tuple(_group(sheet, sheet.baseline) for sheet in sheets if sheet.baseline is not None),
@@ -158,11 +159,9 @@ def curves_csv(sheets: Iterable[Sheet]) -> str:
         placed = [("", "", point, [point]) for point in sheet.others]
         placed += [(c.name, c.knob, point, c.efficient) for c in sheet.curves for point in c.points]
         rows += [
-            _place(sheet) | {
-                "defense": name or point.label, "knob": knob, "level": _value(point.level),
-                "label": point.label, "mc_all": _fraction(point.utility.value), "mc_all_low": _fraction(point.utility.low),
-                "mc_all_high": _fraction(point.utility.high), "aa": _fraction(point.aa.value),
-                "aa_low": _fraction(point.aa.low), "aa_high": _fraction(point.aa.high),
+            {
+                **_place(sheet), "defense": name or point.label, "knob": knob, "level": _value(point.level),
+                "label": point.label, **_ends("mc_all", point.utility), **_ends("aa", point.aa),
                 "count": point.aa.count, "seeds": point.aa.seeds, "efficient": point in efficient,
                 "front": point.label in front, "cell": point.aa.cell,
             }
@@ -204,7 +203,8 @@ def _text(met: Meeting, best: float) -> Text:
         extra = f"[{shown(met.low, 0)}\N{EN DASH}{shown(met.high, 0)}]" if met.low < met.high else ""
         return Text(shown(met.aa, 1), extra, round(met.aa, 1) == best)
     near = met.points[0]
-    return Text(NOT_REACHED, f"{near.level}: MC {shown(near.utility.value, 1)}, AA {shown(near.aa.value, 1)}")
+    place = f"{near.level} has MC {shown(near.utility.value, 1)}, AA {shown(near.aa.value, 1)}"
+    return Text(NOT_REACHED, f"{met.state}: {place}")
 
 
 def _hypervolume(curve: Curve) -> Text:
@@ -245,6 +245,12 @@ def _rows(sheet: Sheet) -> list[dict[str, str | float]]:
 def _place(sheet: Sheet) -> dict[str, str | float]:
     row = sheet.row
     return {"data": row.scene, "attack": row.attack, "view": row.view, "access": row.access}
+
+
+def _ends(name: str, entry: Entry) -> dict[str, float]:
+    """A number and the ends of its interval as fractions, named after it."""
+    ends = {name: entry.value, f"{name}_low": entry.low, f"{name}_high": entry.high}
+    return {one: _fraction(value) for one, value in ends.items()}
 
 
 def _value(level: str) -> str | float:

@@ -188,9 +188,9 @@ def test_equal_utility_in_known_numbers(make_record: Make) -> None:
     # 0.9 * (1 - 0.3) under the level 1, and (0.94 - 0.9) * (1 - 0.7) beside it under the level 0.1
     assert [text.shown for text in weight.texts] == ["70.0", "60.0", "30.0", "not reached", "0.642"]
     assert weight.texts[1].extra == "[55\N{EN DASH}65]"
-    assert weight.texts[3].extra == "1: MC 90.0, AA 30.0"
+    assert weight.texts[3].extra == "keeps more: 1 has MC 90.0, AA 30.0"
     assert [text.shown for text in k.texts[:4]] == ["not reached"] * 4
-    assert k.texts[0].extra == "1: MC 95.0, AA 60.0"
+    assert k.texts[0].extra == "keeps more: 1 has MC 95.0, AA 60.0"
 
 
 def test_the_lowest_of_two_curves_is_bold(make_record: Make) -> None:
