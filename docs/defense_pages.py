@@ -189,7 +189,7 @@ def _index(
         "models",
         "year",
         "knob",
-        "ms a query",
+        "query",
         *measured.index_columns(),
     ]
     yield f"\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}"

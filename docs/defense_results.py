@@ -53,6 +53,10 @@ class Measured:
         for label in labels:
             if label != name:
                 yield f"\n### As `{label}`"
+            blocked = _why_blocked(self.records[label])
+            if blocked:
+                yield f"\nNot measured: {blocked}"
+                continue
             yield from self._of_model(label)
             yield from self._of_attacks(label)
             yield from self._cost(label)
@@ -97,11 +101,11 @@ class Measured:
 
     def _of_model(self, label: str) -> Iterator[str]:
         """What the defense costs the people that it serves."""
-        yield f"\n| of the model | undefended | {label} |\n| --- | --- | --- |"
+        yield _heading(["of the model", *self._beside(label), label])
         for metric in OF_MODEL:
-            plain = pooled(self.records.get(UNDEFENDED, ()), metric)
+            plain = [_shown(pooled(self.records[one], metric)) for one in self._beside(label)]
             for attacks, value in self._models(label, metric):
-                yield f"| {_title(self.records[label], metric)}{attacks} | {_shown(plain)} | {value} |"
+                yield _line([f"{_title(self.records[label], metric)}{attacks}", *plain, value])
 
     def _models(self, label: str, metric: str) -> Iterator[tuple[str, str]]:
         """The distinct values of a metric of the model, with the attacks that met each where they differ."""
@@ -114,23 +118,26 @@ class Measured:
             yield (f" ({', '.join(attacks)})" if len(values) > 1 else ""), value
 
     def _of_attacks(self, label: str) -> Iterator[str]:
-        """Every attack on it and on the undefended victim, and the worst case."""
-        plain, own = (_rows(self.records.get(one, ())) for one in (UNDEFENDED, label))
+        """Every attack on it, beside the same on the undefended victim, and the worst case."""
+        columns = [*self._beside(label), label]
+        rows = [_rows(self.records[one]) for one in columns]
         names = [name for name in OF_ATTACK if _title(self.records[label], name)]
-        heads = [
-            f"{_title(self.records[label], name)}{who}" for name in names for who in (", undefended", "")
-        ]
-        yield f"\n| attack | access | {' | '.join(heads)} |\n|{' --- |' * (len(heads) + 2)}"
-        for row, group in own.items():
-            cells = [_state(some, name) for name in names for some in (plain.get(row, ()), group)]
+        titles = [_title(self.records[label], name) for name in names]
+        yield _heading(["attack", "access", *(f"{title}, {one}" for title in titles for one in columns)])
+        for row, group in rows[-1].items():
             attack = group[0]["attack"]
             access = "control" if attack["control"] else attack["access"]
             access += " (deployed)" if row[1] == "deployed" else ""
-            yield f"| {row[0]} | {access} | {' | '.join(cells)} |"
-        worst = [pooled(self.worst.get(one, ()), "aa") for one in (UNDEFENDED, label)]
+            cells = (_state(some.get(row, ()), name) for name in names for some in rows)
+            yield _line([row[0], access, *cells])
+        worst = [pooled(self.worst.get(one, ()), "aa") for one in columns]
         if all(worst):
-            cells = [*map(_shown, worst), *[""] * (len(heads) - 2)]
-            yield f"| {self.worst[label][0]['attack']['label']} | any | {' | '.join(cells)} |"
+            blank = [""] * (len(names) - 1) * len(columns)
+            yield _line([self.worst[label][0]["attack"]["label"], "any", *map(_shown, worst), *blank])
+
+    def _beside(self, label: str) -> list[str]:
+        """The label of the undefended victim, which numbers stand beside; nothing beside its own."""
+        return [UNDEFENDED] if label != UNDEFENDED and UNDEFENDED in self.records else []
 
     def _cost(self, label: str) -> Iterator[str]:
         """Seconds of the defense's own tasks."""
@@ -170,6 +177,21 @@ def pooled(records: Sequence[Json], metric: str) -> Json | None:
         return None
     means = {end: sum(one[end] for one in found) / len(found) for end in ("value", "low", "high")}
     return {**means, "percent": _info(records, metric)["percent"]}
+
+
+def _why_blocked(records: Sequence[Json]) -> str:
+    """Why no cell of a defense makes sense here; empty where one does."""
+    if any(one["status"] != "blocked" for one in records):
+        return ""
+    return str((records[0]["error"] or {}).get("message", "no reason was recorded."))
+
+
+def _heading(words: Sequence[str]) -> str:
+    return f"\n{_line(words)}\n|{' --- |' * len(words)}"
+
+
+def _line(words: Sequence[str]) -> str:
+    return f"| {' | '.join(words)} |"
 
 
 def _rows(records: Sequence[Json]) -> dict[Row, list[Json]]:

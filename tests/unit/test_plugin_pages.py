@@ -145,6 +145,29 @@ def test_a_failed_cell_says_so(run: Path) -> None:
     assert "| gmi | white-box | 55.7 [27-80] | failed |" in page(run, "gan_id")
 
 
+def test_a_defense_that_cannot_act_says_why(run: Path) -> None:
+    file = run / "results" / "defenses" / "records.jsonl"
+    error = {"stage": "plan", "type": "BlockedError", "message": "it needs a residual net."}
+    records = [
+        dataclasses.replace(
+            one, status="blocked", estimates={}, metric_info={}, hits={}, keys={}, error=error
+        )
+        if one.defense["label"] == "gan_id"
+        else one
+        for one in read_records(file)
+    ]
+    write_records(file, records)
+    text = page(run, "gan_id")
+    assert "Not measured: it needs a residual net." in text
+    assert "| attack | access |" not in text
+
+
+def test_the_undefended_stands_beside_no_other(run: Path) -> None:
+    text = page(run, "none")
+    assert "| of the model | none |" in text
+    assert "| attack | access | AA (%), none | FID, none |" in text
+
+
 def test_the_index_has_accuracy_and_worst_case(run: Path) -> None:
     lines = page(run, "README").splitlines()
     (gan_id,) = (line for line in lines if line.startswith("| [gan_id]"))
