@@ -17,6 +17,7 @@ from mibench.report.frame import Json, cells_frame, latest
 from mibench.report.table import Entry, shown
 from mibench.report.table_csv import frame_csv
 from mibench.report.table_html import render
+from mibench.report.table_latex import MOST_LINES
 
 NOT_REACHED = "not reached"
 _READING = (
@@ -27,7 +28,7 @@ _READING = (
     "standard deviation) on the same kind of line, no interval of their own; they leave the uncertainty of "
     "MC(all) out.",
     f"{NOT_REACHED.capitalize()}: no two levels have that MC(all) between them, since all keep more of it, "
-    "or less. The nearest one is given with its MC(all) and AA; nothing is extrapolated.",
+    "or less. With it stands the nearest one: its MC(all), its AA. Nothing is extrapolated.",
     "Hypervolume: the share of all that lies between MC(all) 0 and 100 % and AA 0 and 100 % which the levels "
     "of a curve beat together, 1 at best; brackets with every level at the worse and at the better ends of "
     "its intervals. It grows with the number of levels, so compare curves of equally many.",
@@ -103,24 +104,38 @@ class EqualUtility:
         return "\n\n".join([*parts, markdown(" ".join(self.caption))]) + "\n"
 
     def to_latex(self) -> str:
-        """A booktabs `table*`."""
+        """A booktabs `table*`, and as many "continued" as pages need."""
+        floats: list[list[Group]] = []
+        used = MOST_LINES
+        for group in self.groups:
+            lines = 2 + 2 * len(group.lines)
+            if used + lines > MOST_LINES:
+                floats.append([])
+                used = 0
+            floats[-1].append(group)
+            used += lines
+        first = f"\\caption{{{latex(' '.join(self.caption))}}}\n\\label{{tab:equal-utility}}\n"
+        heads = [first] + ["\\addtocounter{table}{-1}\n\\caption{Continued.}\n"] * (len(floats) - 1)
+        parts = (
+            f"\\begin{{table*}}\n\\centering\\footnotesize\n{head}\\vspace{{4pt}}\n"
+            f"{self._tabular(groups)}\n\\end{{table*}}\n"
+            for head, groups in zip(heads, floats)
+        )
+        return "% Needs \\usepackage{booktabs}.\n" + "".join(parts)
+
+    def _tabular(self, groups: Sequence[Group]) -> str:
+        """One tabular of some attacks."""
         width = 1 + len(self.headings)
         body = [f"\\begin{{tabular}}{{@{{}}l*{{{width - 1}}}{{r}}@{{}}}}", "\\toprule"]
-        heads = (latex(heading) for heading in self.headings)
-        body.append(f"Defense & {' & '.join(heads)} \\\\")
-        for scene, groups in groupby(self.groups, key=lambda group: group.scene):
+        body.append(f"Defense & {' & '.join(map(latex, self.headings))} \\\\")
+        for scene, members in groupby(groups, key=lambda group: group.scene):
             body += ["\\midrule", f"\\multicolumn{{{width}}}{{@{{}}l}}{{\\emph{{{latex(scene)}}}}} \\\\"]
-            for group in groups:
+            for group in members:
                 title = f"\\textbf{{{latex(group.label)}}} {latex(group.undefended)}"
                 body.append(f"\\multicolumn{{{width}}}{{@{{}}l}}{{{title}}} \\\\")
                 for line in group.lines:
                     body += _latex_lines(line)
-        tabular = "\n".join([*body, "\\bottomrule", "\\end{tabular}"])
-        return (
-            "% Needs \\usepackage{booktabs}.\n\\begin{table*}\n\\centering\\footnotesize\n"
-            f"\\caption{{{latex(' '.join(self.caption))}}}\n\\label{{tab:equal-utility}}\n\\vspace{{4pt}}\n"
-            f"{tabular}\n\\end{{table*}}\n"
-        )
+        return "\n".join([*body, "\\bottomrule", "\\end{tabular}"])
 
     def to_html(self) -> Markup:
         """A <table> in a scrolling container, escaped by its own template."""
@@ -203,8 +218,7 @@ def _text(met: Meeting, best: float) -> Text:
         extra = f"[{shown(met.low, 0)}\N{EN DASH}{shown(met.high, 0)}]" if met.low < met.high else ""
         return Text(shown(met.aa, 1), extra, round(met.aa, 1) == best)
     near = met.points[0]
-    place = f"{near.level} has MC {shown(near.utility.value, 1)}, AA {shown(near.aa.value, 1)}"
-    return Text(NOT_REACHED, f"{met.state}: {place}")
+    return Text(NOT_REACHED, f"{near.level}: {shown(near.utility.value, 1)}, {shown(near.aa.value, 1)}")
 
 
 def _hypervolume(curve: Curve) -> Text:

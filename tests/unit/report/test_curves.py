@@ -188,9 +188,9 @@ def test_equal_utility_in_known_numbers(make_record: Make) -> None:
     # 0.9 * (1 - 0.3) under the level 1, and (0.94 - 0.9) * (1 - 0.7) beside it under the level 0.1
     assert [text.shown for text in weight.texts] == ["70.0", "60.0", "30.0", "not reached", "0.642"]
     assert weight.texts[1].extra == "[55\N{EN DASH}65]"
-    assert weight.texts[3].extra == "keeps more: 1 has MC 90.0, AA 30.0"
+    assert weight.texts[3].extra == "1: 90.0, 30.0"
     assert [text.shown for text in k.texts[:4]] == ["not reached"] * 4
-    assert k.texts[0].extra == "keeps more: 1 has MC 95.0, AA 60.0"
+    assert k.texts[0].extra == "1: 95.0, 60.0"
 
 
 def test_the_lowest_of_two_curves_is_bold(make_record: Make) -> None:
@@ -285,6 +285,20 @@ def test_hostile_labels_stay_text(make_record: Make) -> None:
     math_mode = re.compile(r"\\\$|\$(-|\\uparrow|\\times|\\cdot)\$")
     assert "$" not in math_mode.sub("", table.to_latex())
     assert all(not line["defense"].startswith("=") for line in csv.DictReader(io.StringIO(table.to_csv())))
+
+
+def test_latex_goes_on_in_another_float_where_a_page_ends(make_record: Make) -> None:
+    def latex(number: int) -> str:
+        table = equal_utility(
+            [r for i in range(number) for r in swept(make_record, (f"attack-{i}", "score", False, 1.0))]
+        )
+        assert table is not None
+        return table.to_latex()
+
+    assert latex(10).count("\\begin{table*}") == 1
+    text = latex(11)
+    assert text.count("\\begin{table*}") == text.count("\\end{table*}") == text.count("\\toprule") == 2
+    assert text.count("\\caption{Continued.}") == text.count("\\label{tab:equal-utility}") == 1
 
 
 def test_a_figure_zooms_in_only_where_defenses_lie_far_apart(make_record: Make) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from mibench.report import comparison
 
-MODULES = ("write", "table", "plot", "grid", "site", "tiles", "table_text", "table_latex", "table_html")
+MODULES = ("write", "table", "plot", "grid", "site", "tiles", "table_text", "table_latex", "table_html",
+           "curves", "curve_plot", "equal_utility")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
