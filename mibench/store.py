@@ -35,11 +35,13 @@ class Artifact:
         tensors: by name.
         value: JSON values.
         task: the task's hashed fields, see `mibench.task.Task.description`.
+        costs: times beside those of every task; stored with the cost, since they never repeat.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     value: dict[str, Any] = field(default_factory=dict)
     task: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict, compare=False)
 
 
 class Store:

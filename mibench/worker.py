@@ -109,6 +109,7 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
                 "wall_s": time.monotonic() - started,
                 "peak_mib": peak_mib(device),
                 "device": device.type,
+                **artifact.costs,
             }
             store.put_cost(job.task.key, cost)
         except Exception as error:

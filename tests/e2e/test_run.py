@@ -87,6 +87,15 @@ def test_record_says_what_was_done(make_suite: MakeSuite, tmp_path: Path) -> Non
     assert all(line["wall_s"] >= 0 and line["peak_mib"] > 0 for line in costs)
 
 
+def test_output_steps_record_what_a_query_costs(make_suite: MakeSuite, tmp_path: Path) -> None:
+    walk(build_plan(make_suite(defenses={"none": {}, "toy_rounded": {}})), tmp_path)
+    costs = [json.loads(line) for line in (tmp_path / "costs.jsonl").read_text(encoding="utf-8").splitlines()]
+    timed = [line for line in costs if "ms_per_query" in line]
+    assert [line["plugin"] for line in timed] == ["toy_rounded"]
+    assert timed[0]["ms_per_query"] > 0
+    assert timed[0]["plain_ms_per_query"] > 0
+
+
 def test_attack_cannot_name_the_decoy(make_suite: MakeSuite, tmp_path: Path) -> None:
     suite = make_suite(attacks={"toy_asking": {}}, metrics=["aa", "far_decoy"])
     (record,), _ = walk(build_plan(suite), tmp_path)
