@@ -123,8 +123,7 @@ def sweep(
 ) -> None:
     """Run defenses at several levels of their knob and draw privacy against utility as curves.
 
-    Everything goes to OUT/<suite>-sweep, which always holds exactly the last sweep of that suite; levels that
-    an earlier one computed come from the store.
+    OUT/<suite>-sweep always holds exactly the last sweep; what is in the store is not computed again.
     """
     from mibench.forecast import forecast
     from mibench.plan import build_plan
@@ -141,10 +140,9 @@ def sweep(
     for note in found.notes:
         print(note, file=sys.stderr)
     plan = build_plan(found.suite, zoo=not no_zoo)
-    if is_plan:
-        _console().print(forecast(plan, _store(out, store)))
-        return
-    _carry_out(plan, device, jobs, out, store)
+    if not is_plan:
+        return _carry_out(plan, device, jobs, out, store)
+    return _console().print(forecast(plan, _store(out, store)))
 
 
 @app.command("plan")
@@ -339,8 +337,8 @@ def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: P
     where = pick_device(device.value)
     num_jobs = jobs or pick_jobs(where)
     watch = _live(plan, _store(out, store), num_jobs)
-    num_tasks, num_cells = len(plan.tasks), len(plan.cells)
-    print(f"{num_cells} cells; {watch.total} of {num_tasks} tasks to do, {num_jobs} at once.", flush=True)
+    todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
+    print(f"{len(plan.cells)} cells; {todo}", flush=True)
     try:
         with watch:
             done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
