@@ -40,7 +40,8 @@ class TrapMid(Defense):
             images with wrong labels. Small images and nets may want more than the default; whether triggers
             work is on record.
         beta: weight of the blended images in the loss, in [0, 1); 0 switches the defense off.
-        epsilon: change of each pixel of a trigger in a step, >= 0; 0 leaves the triggers random.
+        epsilon: change of each pixel of a trigger in a step, >= 0; 0 leaves the triggers random. A short
+            training moves each trigger few times and wants larger steps.
         share: blended copies in a step for each image of the batch, in (0, 1]; a step takes about
             1 + share + 4 * share / every times that of the undefended training.
         every: steps of the net for each of discriminator and triggers, >= 1.
