@@ -84,6 +84,18 @@ def bounded(
     )
 
 
+def read_contiguous(net: nn.Module) -> None:
+    """Let every convolution of `net` read its input row by row, in place.
+
+    Opacus unfolds that input by strides which hold for this layout alone (`unfold2d`, read in 1.6.0): from
+    channels-last maps it takes other pixels of the same image, and says nothing.
+    """
+    net.to(memory_format=torch.contiguous_format)  # most maps then come out contiguous without a copy
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(lambda _, inputs: tuple(x.contiguous() for x in inputs))
+
+
 def hand_over_whole(params: list[nn.Parameter]) -> None:
     """Give each backward pass's gradient to Opacus as that of one sample.
 
