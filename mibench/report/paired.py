@@ -20,7 +20,8 @@ _READING = (
     "Difference: AA of the defense less AA of no defense, in points, mean over people; below zero the "
     "defense helps. A pair is one protected person of one seed, attacked the same way with and without the "
     f"defense. [{LEVEL:.0%} interval: bootstrap over pairs]; p: sign-flip test of no difference; p (Holm): "
-    "adjusted for all defenses that stand against the same attack."
+    "adjusted for all defenses of the same attack. Left out: output steps that an attack does not meet, which "
+    "are the run of no defense."
 )
 
 
@@ -58,17 +59,20 @@ class Difference:
 def differences(records: Iterable[Json | Record]) -> list[Difference]:
     """Every defense against no defense, attack by attack, and in the worst case over attacks.
 
-    Records of controls, of attacks on single images and from before hits were kept are left out, and so is
-    what no undefended record stands beside.
+    Records of controls, of attacks on single images and from before hits were kept are left out. So is what
+    no undefended record stands beside, and what is the very run of one: an attack that does not meet an
+    output step, as white-box attacks in the stripped view.
     """
     groups: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     kept = [record for record in latest(records) if attacks_people(record)]
+    plain = {runs for one in kept if _is_undefended(one) and (runs := _runs(one))}
     for name, group in _rows(kept).items():
         for record in group:
-            groups[name][_defense(record)].update(_shares(record))
+            if _is_undefended(record) or _runs(record) not in plain:
+                groups[name][_defense(record)].update(_shares(record))
     for defense, shares in _worst(kept).items():
         groups[WORST][defense] = shares
-    undefended = {_defense(one) for one in kept if part(one, "defense").get("acts") == "nothing"}
+    undefended = {_defense(one) for one in kept if _is_undefended(one)}
     return [found for name, group in groups.items() for found in _against(name, group, undefended)]
 
 
@@ -172,6 +176,16 @@ def _difference(
         high,
         sign_flip(own - other),
     )
+
+
+def _runs(record: Json) -> tuple[str, ...]:
+    """Keys of the inversions behind a record; empty where it names none."""
+    models = part(record, "keys").get("models") or ()
+    return tuple(str(model.get("invert")) for model in models)
+
+
+def _is_undefended(record: Json) -> bool:
+    return part(record, "defense").get("acts") == "nothing"
 
 
 def _mean(hits: str) -> float:

@@ -71,6 +71,19 @@ def test_worst_case_takes_the_best_attack_on_each_person() -> None:
     assert (one.reference, one.aa) == (1.0, 0.0)
 
 
+def test_the_very_run_of_no_defense_is_no_comparison() -> None:
+    def run(invert: str) -> dict[str, Any]:
+        return {"measure": "m", "models": [{"invert": invert}]}
+
+    hits = {"1": "11", "2": "10"}
+    records = [
+        make_record(ATTACKS[0], NONE, hits=hits, keys=run("a")),
+        make_record(ATTACKS[0], PURIFIER, hits=hits, keys=run("a")),
+        make_record(ATTACKS[0], BIDO, hits=hits, keys=run("b")),
+    ]
+    assert [one.defense for one in differences(records)] == ["bido"]
+
+
 def test_controls_and_records_without_hits_are_left_out() -> None:
     control = ATTACKS[6]
     assert control[2]
