@@ -20,7 +20,7 @@ _READING = (
     "Difference: AA of the defense less AA of no defense, in points, mean over people; below zero the "
     "defense helps. A pair is one protected person of one seed, attacked the same way with and without the "
     f"defense. [{LEVEL:.0%} interval: bootstrap over pairs]; p: sign-flip test of no difference; p (Holm): "
-    "adjusted for all defenses of the same attack. Left out: output steps that an attack does not meet, which "
+    "adjusted for all defenses of an attack. Left out: output steps that an attack does not meet, which "
     "are the run of no defense."
 )
 
