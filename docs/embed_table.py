@@ -1,6 +1,7 @@
 """Fill the marked tables of Markdown pages from records, in place: no number is typed by hand.
 
-A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`.
+A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`; "by-defense" or "paired" in
+the place of the metrics takes that table.
 Usage: python docs/embed_table.py README.md results/quick/README.md
 """
 
@@ -11,6 +12,8 @@ import sys
 from pathlib import Path
 
 from mibench.record import read_records
+from mibench.report.by_defense import by_defense
+from mibench.report.paired import differences, to_markdown
 from mibench.report.table import comparison
 
 MARKED = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -32,8 +35,13 @@ def embed(page: str, root: Path) -> str:
 def _table(found: re.Match[str], root: Path) -> str:
     start, folder, metrics, end = found.groups()
     records = read_records(root / folder / "records.jsonl")
-    table = comparison(records, metrics=metrics.split(","))
-    return f"{start}{table.to_markdown().strip()}\n{end}"
+    if metrics == "by-defense":
+        text = by_defense(records)
+    elif metrics == "paired":
+        text = to_markdown(differences(records))
+    else:
+        text = comparison(records, metrics=metrics.split(",")).to_markdown()
+    return f"{start}{text.strip()}\n{end}"
 
 
 if __name__ == "__main__":

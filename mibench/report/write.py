@@ -19,6 +19,7 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
     """
     from markupsafe import Markup
 
+    from mibench.report.by_defense import by_defense
     from mibench.report.equal_utility import curves_csv, equal_utility
     from mibench.report.paired import differences, paired_frame, to_markdown
     from mibench.report.table import comparison
@@ -32,6 +33,7 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
         "comparison.md": table.to_markdown(),
         "comparison.tex": table.to_latex(),
         "comparison.html": render("table_page.html.j2", title="Comparison", table=Markup(table.to_html())),
+        "by-defense.md": by_defense(records),
         "cells.csv": frame_csv(long_frame(records)),
     }
     if found := differences(records):
@@ -53,17 +55,13 @@ def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Pat
     """`figures/`: aa, fid, tradeoff and curves as PNG and PDF; for several scenes with the scene's name."""
     from mibench.report import curve_plot, plot
     from mibench.report.curves import sheets_of
-    from mibench.report.look import colors, save
+    from mibench.report.look import save
 
-    palette = colors(defense_acts(latest(records)))
+    acts = defense_acts(latest(records))
     paths = []
     for scene in scenes_of(records):
         table, chance = plot.plotted(scene.records), plot.chance_level(scene.records)
-        figures = {
-            "tradeoff": plot.tradeoff(table, palette, chance=chance, title=scene.name),
-            "aa": plot.bars(table, "aa", palette, chance=chance, title=scene.name),
-            "fid": plot.bars(table, "fid", palette, title=scene.name),
-        }
+        figures = plot.figures(table, acts, chance=chance, title=scene.name)
         for name, file in plot_files(scene).items():
             figure = figures[name]
             if figure is not None:
