@@ -1,7 +1,7 @@
 """Fill the marked tables of Markdown pages from records, in place: no number is typed by hand.
 
-A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`; "by-defense" or "paired" in
-the place of the metrics takes that table.
+A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`; "by-defense" or "paired"
+in the place of the metrics takes that table.
 Usage: python docs/embed_table.py README.md results/quick/README.md
 """
 
