@@ -200,7 +200,8 @@ class CodeSpace:
     def start(self, noise: Noise) -> Tensor:
         """Latents (B, dim) as in training: standard normal, uniform in [-1, 1], and values at random."""
         z = noise.normal("start", self.spec.latent_dim)
-        moved = 2 * noise.uniform("continuous code", self.spec.continuous) - 1
+        continuous = self.spec.continuous
+        moved = 2 * noise.uniform("continuous code", max(continuous, 1))[:, :continuous] - 1
         share = 1 - noise.uniform("categorical code", self.spec.variables)  # in [0, 1)
         return torch.cat([z, moved, (share * self.spec.values).floor()], 1).to(self._device)
 

@@ -3,8 +3,7 @@
 Both are DCGANs (Radford et al., ICLR 2016, arXiv:1511.06434) in the shapes of `mibench.nets.dcgan`: what is
 told joins the generator's input, as in the conditional GAN (Mirza and Osindero, 2014, arXiv:1411.1784) and in
 InfoGAN (Chen et al., NeurIPS 2016, arXiv:1606.03657). Their discriminators have spectral norm (Miyato et al.,
-ICLR 2018, arXiv:1802.05957) where DCGAN has batch norm: one judges each image by itself, and the critic of
-`mibench.nets.dcgan` without a gradient penalty leaves grainy faces.
+ICLR 2018, arXiv:1802.05957) where DCGAN has batch norm, so that each image is judged by itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two priors: penalties, storage in half precision, acceptance as spaces to search in, determinism."""
+"""The priors of attacks: penalties, bounds, storage in half precision, spaces to search in, determinism."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from mibench.errors import TrainingError
-from mibench.gan import StylePrior, WganPrior, gradient_penalty, pack, unpack
+from mibench.gan import (
+    StylePrior,
+    WganClipPrior,
+    WganPrior,
+    clip_weights,
+    gradient_penalty,
+    pack,
+    score_gap,
+    unpack,
+)
 from mibench.nets.style import from_p, to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
@@ -24,12 +33,18 @@ def wgan(**options: Any) -> WganPrior:
     return WganPrior(**{**tiny, **options})
 
 
+def clipped(**options: Any) -> WganClipPrior:
+    tiny = {"latent_dim": 6, "width": 4, "critic_width": 4, "steps": 2, "n_critic": 2, "batch": 4}
+    return WganClipPrior(**{**tiny, **options})
+
+
 def style(**options: Any) -> StylePrior:
     tiny = {"latent_dim": 6, "w_dim": 5, "width": 8, "critic_width": 8, "steps": 2, "batch": 4}
     return StylePrior(**{**tiny, "p_samples": 200, **options})
 
 
-SPECS: list[PriorSpec] = [wgan(), style()]
+SPECS: list[PriorSpec] = [wgan(), style(), clipped()]
+NAMES = ["wgan", "style", "clip"]
 
 
 def faces(count: int = 12, shape: tuple[int, int, int] = SHAPE) -> Tensor:
@@ -79,6 +94,34 @@ def test_the_critic_descends_the_wasserstein_loss_with_ten_times_the_penalty() -
     assert gap < -0.1
 
 
+def test_clipping_moves_weights_to_the_bound_and_no_others() -> None:
+    net = nn.Linear(3, 1, bias=False)
+    net.weight.data = torch.tensor([[-0.5, 0.004, 0.02]])
+    clip_weights(net, 0.01)
+    assert torch.equal(net.weight, torch.tensor([[-0.01, 0.004, 0.01]]))
+
+
+@pytest.mark.parametrize("steps", [0, 12])
+def test_the_weights_of_a_clipped_critic_lie_within_the_bound(steps: int) -> None:
+    # steps of RMSprop that leave the bound at once
+    prior = clipped(steps=steps, lr=0.1, clip=0.03).fit(faces(), Context())
+    weights = [value.float().abs().max() for name, value in prior.items() if name.startswith("d.")]
+    # half precision rounds 0.03 up by less than a thousandth
+    assert max(weights) <= 0.03 * 1.001
+    assert max(weights) > 0.029
+    free = wgan(steps=steps).fit(faces(), Context())
+    assert max(float(v.abs().max()) for name, v in free.items() if name.startswith("d.")) > 0.1
+
+
+def test_a_critic_sees_the_gap_between_the_mean_scores() -> None:
+    plane: Any = Plane(2.0)
+    real = faces(4, (3, 2, 2))
+    assert float(score_gap(plane, real, real).detach()) == 0
+    gap = float((plane(real * 0.5).mean() - plane(real).mean()).detach())
+    assert float(score_gap(plane, real, real * 0.5).detach()) == pytest.approx(gap, abs=1e-6)
+    assert gap < -0.1
+
+
 def test_weights_are_stored_in_half_precision_and_come_back() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     net(faces(8, (3, 1, 1)).flatten(1))
@@ -107,7 +150,7 @@ def test_nets_are_kept_apart_by_name_and_other_entries_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 16, 16)])
-@pytest.mark.parametrize("spec", SPECS, ids=["wgan", "style"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_a_prior_is_fit_to_be_searched(spec: PriorSpec, shape: tuple[int, int, int]) -> None:
     _, space = loaded(spec, shape)
     latents = space.start(streams(6)).requires_grad_(True)
@@ -131,7 +174,7 @@ def test_a_prior_is_fit_to_be_searched(spec: PriorSpec, shape: tuple[int, int, i
     assert bool((slope.abs().amax(1) > 0).all())
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=["wgan", "style"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_latents_come_from_each_rows_own_noise(spec: PriorSpec) -> None:
     _, space = loaded(spec)
     start = space.start(streams(5))
@@ -140,7 +183,7 @@ def test_latents_come_from_each_rows_own_noise(spec: PriorSpec) -> None:
     assert len(start.unique(dim=0)) == 5
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=["wgan", "style"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_projection_is_idempotent_and_leaves_what_is_inside(spec: PriorSpec) -> None:
     _, space = loaded(spec)
     far = 10 * torch.randn(20, space.dim, generator=torch.Generator().manual_seed(0))
@@ -186,7 +229,7 @@ def test_the_p_clamp_of_mirror_in_numbers() -> None:
     torch.testing.assert_close(got, torch.tensor([0.5, -0.1, 0.1, -0.05]))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=["wgan", "style"])
+@pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_the_seed_decides_and_nothing_else(spec: PriorSpec) -> None:
     before, public = torch.get_rng_state(), faces()
     one, two = (spec.fit(public, Context(seed=3)) for _ in range(2))
@@ -197,7 +240,9 @@ def test_the_seed_decides_and_nothing_else(spec: PriorSpec) -> None:
     assert torch.equal(public, faces())
 
 
-@pytest.mark.parametrize(("spec", "searched"), [(wgan(), {"clamp": 9.0}), (style(), {"kappa": 3.0})])
+@pytest.mark.parametrize(
+    ("spec", "searched"), [(wgan(), {"clamp": 9.0}), (style(), {"kappa": 3.0}), (clipped(), {"clamp": 9.0})]
+)
 def test_what_only_a_search_reads_is_no_training_parameter(
     spec: PriorSpec, searched: dict[str, float]
 ) -> None:
@@ -225,8 +270,9 @@ def test_no_step_gives_the_start_weights_with_the_batch_statistics_of_z() -> Non
     [
         (wgan(steps=80, n_critic=3, batch=8, lr=2e-3, ema=0.9), 0.1),
         (style(steps=150, batch=8, lr=1e-2, ema_images=80), 0.1),
+        (clipped(steps=150, n_critic=3, batch=8, lr=5e-3, clip=0.05, ema=0.9), 0.15),
     ],
-    ids=["wgan", "style"],
+    ids=NAMES,
 )
 def test_a_world_of_one_gray_image_is_learned(spec: PriorSpec, tolerance: float) -> None:
     gray = torch.full((8, *SHAPE), 0.85)
@@ -251,6 +297,8 @@ def test_a_training_that_diverges_is_an_error(spec: PriorSpec) -> None:
         (wgan, "steps", -1),
         (wgan, "decay", 1.5),
         (wgan, "clamp", 0.0),
+        (clipped, "clip", 0.0),
+        (clipped, "n_critic", 0),
         (style, "r1_every", 0),
         (style, "kappa", -1.0),
     ],
