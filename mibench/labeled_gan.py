@@ -147,10 +147,11 @@ class CganPrior(LabeledPriorSpec):
 
 
 class MixtureSpace:
-    """Latents (z, a) of a conditional generator: softmax(a) mixes the labels, and is searched with z.
+    """Latents (z, a) of a conditional generator: softmax(t a) mixes the labels, and is searched with z.
 
     It serves whoever has no label that fits: an image of a stranger lies between the known people. The
-    search starts at half the weight on one label, drawn at random, where a softmax has its steepest slope.
+    search starts at a = 1 for one label, drawn at random, and 0 for the others; t is such that this label has
+    half the weight, where a softmax is steepest. So steps that cross z's range lead from label to label.
 
     Args:
         g: the generator.
@@ -166,16 +167,16 @@ class MixtureSpace:
         freeze(d)
         self.g, self.d, self.num_classes, self.clamp = g, d, num_classes, clamp
         self.dim = g.latent_dim + num_classes
+        # e^t is what all other labels have together; at least 1, or two labels would have no slope
+        self.steepness = max(math.log(max(num_classes - 1, 1)), 1.0)
         self._device = next(g.parameters()).device
 
     def start(self, noise: Noise) -> Tensor:
-        """Standard normal z, and a with half of the weight on a random label: (B, dim)."""
+        """Standard normal z, and a for a random label: (B, dim)."""
         z = noise.normal("start", self.g.latent_dim)
         share = 1 - noise.uniform("label", 1).squeeze(1)  # in [0, 1)
         label = (share * self.num_classes).long()
-        favor = math.log(max(self.num_classes - 1, 1))  # as much as all others together
-        a = favor * F.one_hot(label, self.num_classes)
-        return torch.cat([z, a], 1).to(self._device)
+        return torch.cat([z, F.one_hot(label, self.num_classes)], 1).to(self._device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images of latents."""
@@ -210,7 +211,8 @@ class MixtureSpace:
 
     def _split(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The z (B, latent_dim) and the mixtures (B, K) of latents."""
-        return latents[:, : self.g.latent_dim], latents[:, self.g.latent_dim :].softmax(1)
+        z, a = latents[:, : self.g.latent_dim], latents[:, self.g.latent_dim :]
+        return z, (self.steepness * a).softmax(1)
 
 
 class LabelSpace:
