@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -111,16 +110,16 @@ def hand_over_whole(params: list[nn.Parameter]) -> None:
         parameter.register_post_accumulate_grad_hook(hand_over)
 
 
-def pace(sgd: torch.optim.Optimizer, counts: Sequence[int], *, schedule: str) -> None:
+def pace(sgd: torch.optim.Optimizer, steps: int, *, schedule: str) -> None:
     """Set the learning rate of each true step, whatever a training loop that sees parts has set.
 
     Args:
         sgd: its learning rate now is the peak.
-        counts: what each step counts for on the schedule, >= 1; the last unit of a step is where it stands.
+        steps: true steps that will come, >= 1.
         schedule: see `Recipe.schedule`.
     """
     peak = sgd.param_groups[0]["lr"]
-    rates = iter([peak * rate_at(end - 1, sum(counts), schedule) for end in accumulate(counts)])
+    rates = iter([peak * rate_at(step, steps, schedule) for step in range(steps)])
 
     def set_rate(optimizer: torch.optim.Optimizer, *_: object) -> None:
         now = next(rates)

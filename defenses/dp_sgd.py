@@ -69,9 +69,8 @@ class DpSgd(Defense):
             lower for the same noise. The noise is calibrated by "rdp" either way.
         epochs: expected passes over the private images, >= 1.
         batch: expected size of a Poisson batch, >= 1; more than there are images means all of them.
-        max_physical_batch: images whose gradients are held at once, >= 1; bounds memory. The learning rate
-            follows these parts, so another size moves it by less than a step; augmentation draws for each
-            (see `paced_by`).
+        max_physical_batch: images whose gradients are held at once, >= 1; bounds memory, and moves results by
+            roundings alone.
         lr: peak learning rate, > 0.
         momentum: of SGD, in [0, 1).
         schedule: of the learning rate, see `Recipe.schedule`.
@@ -90,16 +89,10 @@ class DpSgd(Defense):
             equal share C / sqrt(tensors): the same guarantee, other directions.
         unit: what the budget protects and Poisson sampling, `batch` and `delta` count: one "image", or an
             "identity", whose gradient, the mean over all its images, is clipped as a whole.
-        paced_by: what the learning rate moves by and augmentation draws for: "parts" of
-            `max_physical_batch`, or whole "batches", where that size moves results by roundings alone.
-            With `unit = "identity"` it is always batches.
-        layout: of what convolutions read. Opacus (1.6.0) misreads "channels_last": every convolution behind
-            the first then trains by wrong gradients. They are clipped like right ones, so the budget holds.
-            "contiguous" gives the right ones; the default keeps the results that were made before. Nothing
-            of this concerns `unit = "identity"`.
     """
 
     name = "dp_sgd"
+    version = 2
     acts = "training"
     card = Card(
         title="Deep Learning with Differential Privacy",
@@ -113,13 +106,11 @@ class DpSgd(Defense):
             "Everything but epsilon is our choice: the TIFS comparison gives epsilon = 8 alone.",
             "The sample rate is batch / images; Opacus' own loader takes 1 / ceil(images / batch).",
             "Clipping by the person (unit = 'identity') is an option that the comparison does not have.",
-            "Opacus misreads layout = 'channels_last', the default: convolutions train by wrong gradients.",
             "Batches are always Poisson: shuffled ones, which Opacus allows, do not bear out the accounting.",
         ),
     )
     strength: ClassVar[str] = "epsilon"
     strength_levels: ClassVar[tuple[object, ...]] = (50.0, 8.0, 1.0)
-    added: ClassVar[frozenset[str]] = frozenset({"gradient_mib", "clipping", "unit", "paced_by", "layout"})
 
     # a noise that is given needs no search for it, and little of it lets a few images teach something
     toy: ClassVar[Settings] = {
@@ -149,8 +140,6 @@ class DpSgd(Defense):
     gradient_mib: int = 0
     clipping: Literal["flat", "per_layer"] = "flat"
     unit: Literal["image", "identity"] = "image"
-    paced_by: Literal["parts", "batches"] = "parts"
-    layout: Literal["channels_last", "contiguous"] = "channels_last"
 
     def __post_init__(self) -> None:
         for name in ("epsilon", "max_grad_norm", "lr"):
@@ -300,14 +289,9 @@ class DpSgd(Defense):
         logical = self._draw(len(units), ctx)
         by_image = self.unit == "image"
         most = self.physical_batch(worker) if by_image else 1
-        pace(
-            optimizer.original_optimizer,
-            [parts_of(len(taken), self._stretch(taken)) for taken in logical],
-            schedule=self.schedule,
-        )
+        pace(optimizer.original_optimizer, len(logical), schedule=self.schedule)
         if by_image:
-            if self.layout == "contiguous":
-                read_contiguous(worker)
+            read_contiguous(worker)
             GradSampleModule(worker)
         else:
             hand_over_whole(optimizer.params)
@@ -335,11 +319,6 @@ class DpSgd(Defense):
         )
         return list(sampler)
 
-    def _stretch(self, taken: Sequence[int]) -> int:
-        """Units of a batch that the schedule counts as one, and that augmentation draws for together."""
-        is_in_parts = self.unit == "image" and self.paced_by == "parts"
-        return self.max_physical_batch if is_in_parts else max(1, len(taken))
-
     def _batches(
         self,
         logical: Sequence[list[int]],
@@ -361,16 +340,15 @@ class DpSgd(Defense):
         data: Labeled = view.private_train.to(ctx.device)
         generator = ctx.generator("augment")
 
-        def looks(rows: Tensor, stretch: int) -> tuple[Tensor, Tensor]:
+        def looks(rows: Tensor) -> tuple[Tensor, Tensor]:
             x = data.images[rows]
             if self.augment and len(rows):
-                parts = x.tensor_split(parts_of(len(rows), stretch))
-                x = torch.cat([augment(part, view.recipe, generator) for part in parts])
+                x = augment(x, view.recipe, generator)
             return x, data.labels[rows]
 
         for taken in logical:
             if self.unit == "image":  # all before the split, so that the draws do not follow `most`
-                x, y = looks(_joined(units, taken, ctx.device), self._stretch(taken))
+                x, y = looks(_joined(units, taken, ctx.device))
             places = list(range(len(taken)))
             for part in BatchSplittingSampler(sampler=[places], max_batch_size=most, optimizer=optimizer):
                 if self.unit == "image":
@@ -378,7 +356,7 @@ class DpSgd(Defense):
                     yield x[rows], y[rows]
                 else:
                     rows = _joined(units, [taken[place] for place in part], ctx.device)
-                    yield looks(rows, len(rows))
+                    yield looks(rows)
 
     def _note(self, accountant: IAccountant, noise: float, rate: float, ctx: Context) -> None:
         """Put what was spent on record; the word "infinite" where there was no noise."""

@@ -32,7 +32,6 @@ PLAIN: dict[str, object] = {
     "public_epochs": 0,
     "epochs": 1,
 }
-NEW = ("gradient_mib", "clipping", "unit", "paced_by", "layout")
 
 
 def dp_sgd(**fields: object) -> Any:
@@ -75,7 +74,7 @@ def test_on_every_kind_of_net_a_plain_step_follows_the_mean_gradient(name: str) 
     spec = NetSpec(name=name, width=4, size=32, num_classes=4)
     data = view(6, spec)
     # two large groups: Opacus' rule leaves so thin a vgg16_bn one value in a group, which normalizes to 0
-    defense = dp_sgd(**PLAIN, batch=6, lr=1.0, max_physical_batch=4, layout="contiguous", groups=2)
+    defense = dp_sgd(**PLAIN, batch=6, lr=1.0, max_physical_batch=4, groups=2)
     net = defense.prepare(make(spec))
     assert not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in net.modules())
     wanted = -gradient(net.train(), data.private_train.images, data.private_train.labels)
@@ -89,7 +88,7 @@ def test_on_every_kind_of_net_a_plain_step_follows_the_mean_gradient(name: str) 
     ("kept", "is_right"), [(torch.channels_last, False), (torch.contiguous_format, True)]
 )
 def test_opacus_misreads_maps_that_lie_channels_last(kept: torch.memory_format, is_right: bool) -> None:
-    """Why `layout` is there; once the first case fails, Opacus is mended and the option can go."""
+    """Why nets are trained contiguous; once the first case fails, Opacus is mended and that can go."""
     from opacus.grad_sample import GradSampleModule
 
     data = view(6, VGG).private_train
@@ -101,11 +100,10 @@ def test_opacus_misreads_maps_that_lie_channels_last(kept: torch.memory_format, 
     assert (float((torch.cat(samples) - wanted).norm()) < 1e-3 * float(wanted.norm())) == is_right
 
 
-@pytest.mark.parametrize("layout", ["channels_last", "contiguous"])
-def test_in_either_layout_an_image_alone_bounds_its_own_gradient(layout: str) -> None:
-    """The misread pixels are the image's own: the other images of a batch move its gradient nowhere."""
+def test_an_image_alone_bounds_its_own_gradient() -> None:
+    """The other images of a batch move its gradient nowhere."""
     data, norm = view(6, VGG), 1e-3
-    fields = PLAIN | {"max_grad_norm": norm, "layout": layout}
+    fields = PLAIN | {"max_grad_norm": norm}
     sums = []
     for count in (5, 6):
         kept = Labeled(data.private_train.images[:count], data.private_train.labels[:count])
@@ -206,9 +204,7 @@ def test_a_bound_on_memory_leaves_at_least_one_image_and_at_most_max_physical_ba
     "parts",
     [
         pytest.param(({}, {"gradient_mib": 1}), id="bound in MiB"),
-        pytest.param(
-            ({"paced_by": "batches"}, {"paced_by": "batches", "max_physical_batch": 5}), id="bound in images"
-        ),
+        pytest.param(({}, {"max_physical_batch": 5}), id="bound in images"),
     ],
 )
 def test_the_physical_batch_moves_results_by_roundings_alone(parts: tuple[dict[str, object], ...]) -> None:
@@ -221,10 +217,10 @@ def test_the_physical_batch_moves_results_by_roundings_alone(parts: tuple[dict[s
     assert float((one - other).norm()) < 1e-4 * float(one.norm())
 
 
-def test_the_learning_rate_follows_true_steps_when_paced_by_batches() -> None:
+def test_the_learning_rate_follows_true_steps() -> None:
     """Twelve steps of a gradient that the bound C fixes: their lengths are those of the schedule."""
     fields = PLAIN | {"max_grad_norm": 1e-3, "momentum": 0.0, "schedule": "cosine", "epochs": 12}
-    change = moved_by(dp_sgd(**fields, batch=1, lr=1.0, paced_by="batches"), view(1))
+    change = moved_by(dp_sgd(**fields, batch=1, lr=1.0), view(1))
     rates = [1.0] + [0.5 * (1 + math.cos(math.pi * step / 11)) for step in range(11)]
     assert float(change.norm()) == pytest.approx(1e-3 * sum(rates), rel=1e-2)
 
@@ -321,11 +317,8 @@ def test_what_the_account_rests_on_is_among_the_fields_that_a_record_shows() -> 
     assert {name: fields[name] for name in wanted} == wanted
 
 
-def test_options_that_came_later_stay_out_of_the_key_until_they_are_used() -> None:
+def test_the_levels_of_its_knob_run_from_weak_to_strong() -> None:
     defense = cast(Any, get_defense("dp_sgd"))
-    assert not set(NEW) & set(defense().key_params())
-    used = defense(gradient_mib=64, clipping="per_layer", paced_by="batches")
-    assert set(NEW) & set(used.key_params()) == {"gradient_mib", "clipping", "paced_by"}
     assert defense.strength == "epsilon"
     assert list(defense.strength_levels) == sorted(defense.strength_levels, reverse=True)
 
