@@ -14,8 +14,9 @@ from mibench.report.places import grid_files, plot_files, scenes_of
 def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
     """The comparison as CSV (wide and tidy), Markdown, LaTeX and HTML, and every metric of every cell.
 
-    Every defense against no defense, person by person, where hits are on record. Where a defense stands at
-    several levels of its knob, also its curves and the comparison at equal utility.
+    Where AA was measured, also a line for each defense; where hits are on record, every defense against no
+    defense, person by person; where a defense stands at several levels of its knob, its curves and the
+    comparison at equal utility.
     """
     from markupsafe import Markup
 
@@ -33,9 +34,10 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
         "comparison.md": table.to_markdown(),
         "comparison.tex": table.to_latex(),
         "comparison.html": render("table_page.html.j2", title="Comparison", table=Markup(table.to_html())),
-        "by-defense.md": by_defense(records),
         "cells.csv": frame_csv(long_frame(records)),
     }
+    if any(metric.name == "aa" for metric in table.metrics):
+        texts["by-defense.md"] = by_defense(records)
     if found := differences(records):
         texts |= {"paired.csv": frame_csv(paired_frame(found)), "paired.md": to_markdown(found)}
     if (equal := equal_utility(records)) is not None:

@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from mibench.errors import RecordError
 from mibench.report.by_defense import by_defense
+from mibench.report.write import write_tables
 
 from .conftest import ATTACKS, DEFENSES, Record, make_record
 
@@ -46,3 +48,13 @@ def test_names_cannot_break_the_table() -> None:
 def test_nothing_to_show_is_said() -> None:
     with pytest.raises(RecordError, match="there are none to compare"):
         by_defense([])
+
+
+def test_records_without_aa_have_their_other_tables(tmp_path: Path) -> None:
+    record = make_record()
+    for name in ("estimates", "metric_info"):
+        record[name] = {metric: value for metric, value in record[name].items() if metric != "aa"}
+    names = {path.name for path in write_tables([record], tmp_path)}
+    assert "comparison.md" in names
+    assert "by-defense.md" not in names
+    assert "by-defense.md" in {path.name for path in write_tables([make_record()], tmp_path)}
