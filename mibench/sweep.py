@@ -12,7 +12,7 @@ from mibench.defense import Defense
 from mibench.errors import SuiteError
 from mibench.record import SWEEP
 from mibench.registry import get_defense, get_metric
-from mibench.suite import Entry, Suite
+from mibench.suite import Entry, Suite, load_suite
 
 BASELINE = "none"
 AXES = ("mc_all", "aa")  # what a curve of the trade-off is drawn from
@@ -46,7 +46,7 @@ def sweep(
 
     Every other option of a defense is the suite's own where the suite has that defense, else the plugin's
     default. Every attack meets every level; without names these are the attacks that meet every defense of
-    the suite.
+    the suite, and those that files add.
 
     Args:
         name: built-in suite or path of a TOML file.
@@ -79,7 +79,10 @@ def sweep(
                     f"Suite {suite.name} has no settings for '{entry.label}': but for its knob, the plugin's "
                     "defaults are taken, which are not scaled to the suite."
                 )
-    return Sweep(_swept(suite, entries, is_crossed=not attacks), tuple(notes))
+    if not attacks:
+        left_out = load_suite(name).attacks[suite.crossed :] if suite.crossed else ()
+        suite = dataclasses.replace(suite, attacks=tuple(one for one in suite.attacks if one not in left_out))
+    return Sweep(_swept(suite, entries), tuple(notes))
 
 
 def _at_levels(entry: Entry[Defense], text: str) -> list[Entry[Defense]]:
@@ -107,14 +110,13 @@ def _at_levels(entry: Entry[Defense], text: str) -> list[Entry[Defense]]:
     return list(found.values())
 
 
-def _swept(suite: Suite, entries: list[Entry[Defense]], *, is_crossed: bool) -> Suite:
+def _swept(suite: Suite, entries: list[Entry[Defense]]) -> Suite:
     """The suite with these defenses, all met by all attacks, and with the metrics that a curve needs."""
     metrics = {metric.name: metric for metric in suite.metrics}
     try:
         return dataclasses.replace(
             suite,
             name=suite.name + SWEEP,
-            attacks=suite.attacks[: suite.crossed] if is_crossed else suite.attacks,
             crossed=None,
             defenses=tuple(entries),
             metrics=(*suite.metrics, *(get_metric(name)() for name in AXES if name not in metrics)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mibench.errors import MibenchError
 from mibench.fields import level_text
 from mibench.plan import build_plan
 from mibench.plugin import Card
-from mibench.registry import forget_files, get_defense, list_defenses
+from mibench.registry import forget_files, get_attack, get_defense, list_defenses
 from mibench.suite import Suite
 from mibench.sweep import sweep
 
@@ -122,6 +123,13 @@ def test_every_attack_meets_every_level(mini: str) -> None:
     cells = {(cell.attack.label, cell.defense.label) for cell in build_plan(both.suite).cells}
     assert len(cells) == 2 * 3
     assert both.suite.seeds == (4,)
+
+
+def test_an_attack_that_a_file_adds_is_swept_with_those_that_meet_every_defense(mini: str) -> None:
+    source = Path(inspect.getfile(get_attack("mean_face"))).read_text(encoding="utf-8")
+    Path("mine.py").write_text(source.replace('name = "mean_face"', 'name = "mine"'), encoding="utf-8")
+    found = sweep(mini, defenses=["ssd"], levels=["0.1,0.3"], plugins=["mine.py"])
+    assert [entry.label for entry in found.suite.attacks] == ["mean_face", "mine"]
 
 
 def test_the_metrics_of_a_curve_are_added(mini: str) -> None:
