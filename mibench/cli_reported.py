@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mibench.reported import Paper, Reported, papers, read_reported
+from mibench.reported import Paper, Reported, ReportedError, papers, read_reported
 
 reported_app = typer.Typer(help="Numbers that papers print, with their provenance.", no_args_is_help=True)
-_SHOWN = ("dataset", "attack", "defense", "variant", "metric", "value", "certainty", "note")
+_TELLING = ("model", "resolution", "setting")  # shown where the rows differ in them
+_SHOWN = ("dataset", *_TELLING, "attack", "defense", "variant", "metric", "value", "certainty", "note")
 
 
 @reported_app.command("list")
@@ -34,7 +35,11 @@ def show_numbers(
     metric: Annotated[str | None, typer.Option(help="This metric alone, as printed.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="All columns, as CSV.")] = False,
 ) -> None:
-    """The numbers of a paper or of one of its tables, as printed there."""
+    """The numbers of a paper or of one of its tables, as printed there.
+
+    Raises:
+        ReportedError: no such paper or table is here, or no number of it is what the options ask for.
+    """
     paper, _, table = name.partition("/")
     wanted = {"attack": attack, "defense": defense, "metric": metric}
     rows = [
@@ -44,6 +49,11 @@ def show_numbers(
             word is None or word.lower() == str(getattr(row, field)).lower() for field, word in wanted.items()
         )
     ]
+    if not rows:
+        asked = ", ".join(f"{field} '{word}'" for field, word in wanted.items() if word is not None)
+        raise ReportedError(
+            f"no number of '{name}' has {asked}. `mibench reported show {paper}` prints the names."
+        )
     if as_csv:
         _write_csv(rows)
         return
@@ -63,11 +73,14 @@ def _about(paper: Paper) -> str:
 
 
 def _numbers(rows: Sequence[Reported]) -> Table:
-    """A table with the columns in which the rows differ or say something."""
+    """A table of the columns that say something; those of `_TELLING` only where they tell rows apart."""
     table = Table(box=None, pad_edge=False)
-    shown = [name for name in ("table", *_SHOWN) if any(_word(row, name) for row in rows)]
+    words = {name: {_word(row, name) for row in rows} for name in ("table", *_SHOWN)}
+    shown = [
+        name for name, found in words.items() if found != {""} and (name not in _TELLING or len(found) > 1)
+    ]
     for name in shown:
-        table.add_column(name, justify="right" if name == "value" else "left")
+        table.add_column(name, justify="right" if name == "value" else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(_word(row, name)) for name in shown))
     return table
@@ -77,7 +90,7 @@ def _word(row: Reported, field: str) -> str:
     value = getattr(row, field)
     if field == "value":
         return "?" if value is None else f"{value:g}" + (" %" if row.unit == "percent" else "")
-    return "" if value == "read" else str(value)
+    return "" if value in {"read", None} else str(value)
 
 
 def _write_csv(rows: Sequence[Reported]) -> None:

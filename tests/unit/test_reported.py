@@ -73,6 +73,29 @@ def test_command_shows_what_is_asked_for(capsys: pytest.CaptureFixture[str]) -> 
     assert {(row["attack"], row["metric"], row["table"]) for row in rows} == {("Mirror", "AA", "2")}
 
 
+def test_lines_that_models_and_settings_tell_apart_name_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["reported", "show", "ssd", "--metric", "aa_top1"]) == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines() if "AA_top1" in line]
+    names = [tuple(word for word in line if word and "%" not in word) for line in lines]
+    assert len(names) == len(set(names)) == sum(row.metric == "AA_top1" for row in read_reported("ssd"))
+
+
+def test_names_are_not_cut_where_lines_are_short(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["reported", "show", "rolss"]) == 0
+    assert "\N{HORIZONTAL ELLIPSIS}" not in capsys.readouterr().out
+
+
+def test_a_wish_that_no_number_meets_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reported", "show", "ssd", "--attack", "gmi"]) == 2
+    assert "no number of 'ssd' has attack 'gmi'." in capsys.readouterr().err
+
+
 def test_list_names_every_paper(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reported", "list"]) == 0
     text = capsys.readouterr().out
