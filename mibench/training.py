@@ -13,10 +13,12 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.dropout import _DropoutNd
 
 from mibench.data.split import Labeled
 from mibench.errors import TrainingError
 from mibench.nets.classifier import Classifier
+from mibench.nets.seeding import seeded
 from mibench.plugin import Context, Stopwatch
 from mibench.victim import freeze
 
@@ -111,22 +113,33 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(ready, lambda step: rate_at(step, total, recipe.schedule))
     objective = recipe.loss if loss is None else loss
     watch = Stopwatch()
-    for step in range(total):
-        x, y = next(source)
-        ready.zero_grad(set_to_none=True)
-        with autocast(ctx.device):
-            value = objective(net, x, y)
-        value.backward()
-        ready.step()
-        schedule.step()
-        if watch.is_due() or step == total - 1:
-            seen = float(value.detach())
-            check_finite(seen, step, "training")
-            ctx.report(step + 1, total, loss=seen)
+    with _own_dropout(net, ctx):
+        for step in range(total):
+            x, y = next(source)
+            ready.zero_grad(set_to_none=True)
+            with autocast(ctx.device):
+                value = objective(net, x, y)
+            value.backward()
+            ready.step()
+            schedule.step()
+            if watch.is_due() or step == total - 1:
+                seen = float(value.detach())
+                check_finite(seen, step, "training")
+                ctx.report(step + 1, total, loss=seen)
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
         raise TrainingError("training: weights became NaN or infinite. Lower the learning rate.")
     freeze(net)
     return net
+
+
+def _own_dropout(net: Classifier, ctx: Context) -> AbstractContextManager[None]:
+    """Lets the dropout layers of `net` draw from ctx alone; does nothing for a net without any.
+
+    They know no generator but the global ones, whose state hangs on what ran before.
+    """
+    if any(isinstance(module, _DropoutNd) for module in net.modules()):
+        return seeded(ctx.generator("dropout"), device=ctx.device)
+    return nullcontext()
 
 
 def check_finite(value: float, step: int, what: str) -> None:

@@ -10,11 +10,11 @@ from torch import nn
 
 
 @contextmanager
-def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Draw what is built inside from `generator` alone; the global CPU state is restored after.
+def seeded(generator: torch.Generator, *, device: torch.device | None = None) -> Iterator[None]:
+    """Draw what is drawn inside from `generator` alone; the global states are restored after.
 
-    Advances `generator` by one draw. Leaves the accelerators' random states alone, so nets must
-    be built on the CPU.
+    Advances `generator` by one draw. Seeds the CPU's global state, and that of `device` if it is a CUDA
+    device; other accelerators are left alone, so nets must be built on the CPU.
 
     >>> first, second = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     >>> with seeded(first):
@@ -25,8 +25,13 @@ def seeded(generator: torch.Generator) -> Iterator[None]:
     True
     """
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-    with torch.random.fork_rng(devices=[]):
+    indices = []
+    if device is not None and device.type == "cuda":
+        indices = [torch.cuda.current_device() if device.index is None else device.index]
+    with torch.random.fork_rng(devices=indices):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the accelerators too
+        for index in indices:
+            torch.cuda.default_generators[index].manual_seed(seed)
         yield
 
 

@@ -215,3 +215,32 @@ def test_wrong_fields_are_named(wrong: dict[str, float]) -> None:
 
 def test_steps_count_the_last_part_of_an_epoch() -> None:
     assert Recipe(epochs=3, batch=64).steps(130) == 9
+
+
+class Dropping(Classifier):
+    """A linear net behind dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(NetSpec(name="dropping", channels=1, size=4, num_classes=2))
+        self.dropout = torch.nn.Dropout(0.5)
+        self.head = torch.nn.Linear(16, 2)
+
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        return (self.dropout(x.flatten(1)),)
+
+
+def test_dropout_draws_from_the_seed_and_leaves_the_global_state() -> None:
+    """Also where something else has drawn from the global generator in between."""
+    images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    data, start = Labeled(images, torch.arange(8) % 2), Dropping().state_dict()
+    weights = []
+    for seed in (1, 1, 2):
+        net = Dropping()
+        net.load_state_dict(start)
+        torch.rand(3)
+        before = torch.get_rng_state()
+        recipe = Recipe(epochs=3, batch=8, flip=False, shift=0)  # the order of a full batch moves no mean
+        weights.append(fit(net, data, Context(seed=seed), recipe=recipe).head.weight)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2], atol=1e-4)
