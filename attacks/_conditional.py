@@ -191,8 +191,7 @@ class ConditionalSpace:
 
     def start(self, noise: Noise) -> Tensor:
         """Random latents (B, dim) of random classes."""
-        share = 1 - noise.uniform("class", 1).squeeze(1)  # in [0, 1)
-        return self.of(noise, (share * self.num_classes).long())
+        return self.of(noise, noise.integers("class", self.num_classes, 1).squeeze(1))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images of latents in their classes."""

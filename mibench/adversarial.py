@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -177,17 +177,22 @@ def move_average(average: nn.Module, net: nn.Module, keep: float) -> None:
 
 
 def reestimate_batch_norm(g: nn.Module, dim: int, rng: torch.Generator, device: torch.device) -> None:
-    """Take batch-norm statistics of averaged weights from 32 batches of 64 random latents, in place."""
-    settle_batch_norm(g, (normal(64, dim, rng, device) for _ in range(32)))
+    """Take batch-norm statistics of averaged weights from random latents, in place."""
+    settle_batch_norm(g, lambda rows: normal(rows, dim, rng, device))
 
 
 @torch.no_grad()
-def settle_batch_norm(g: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Take batch-norm statistics of a generator from batches of its input, in place."""
+def settle_batch_norm(g: nn.Module, draw: Callable[[int], Tensor]) -> None:
+    """Take batch-norm statistics of a generator from 32 batches of 64 inputs, in place.
+
+    Args:
+        g: the generator.
+        draw: a number of rows -> random inputs (rows, ...).
+    """
     norms = [m for m in g.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
     g.train()
-    for latents in batches:
-        g(latents)
+    for _ in range(32):
+        g(draw(64))

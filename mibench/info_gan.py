@@ -28,7 +28,6 @@ from mibench.plugin import Context
 from mibench.prior import Prior, PriorSpec, Shape
 from mibench.victim import freeze
 
-_SETTLING = (32, 64)  # batches and images from which batch statistics are taken
 # least variance of a guess of c': the density of a sure guess has no bound, and would drown the other losses
 _LEAST_VARIANCE = 1e-2
 
@@ -142,8 +141,7 @@ class InfoGanPrior(PriorSpec):
             generator_loss=generator_loss,
             name="InfoGAN",
         )
-        count, rows = _SETTLING
-        settle_batch_norm(kept, (self.draw(rows, rng, ctx.device)[0] for _ in range(count)))
+        settle_batch_norm(kept, lambda rows: self.draw(rows, rng, ctx.device)[0])
         return pack(g=kept, d=d)
 
     def draw(self, rows: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -202,8 +200,8 @@ class CodeSpace:
         z = noise.normal("start", self.spec.latent_dim)
         continuous = self.spec.continuous
         moved = 2 * noise.uniform("continuous code", max(continuous, 1))[:, :continuous] - 1
-        share = 1 - noise.uniform("categorical code", self.spec.variables)  # in [0, 1)
-        return torch.cat([z, moved, (share * self.spec.values).floor()], 1).to(self._device)
+        c = noise.integers("categorical code", self.spec.values, self.spec.variables)
+        return torch.cat([z, moved, c], 1).to(self._device)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images of latents."""

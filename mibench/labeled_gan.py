@@ -28,8 +28,6 @@ from mibench.plugin import Context
 from mibench.prior import LabeledPriorSpec, Prior, Shape
 from mibench.victim import freeze
 
-_SETTLING = (32, 64)  # batches and images from which batch statistics are taken
-
 
 @dataclass(frozen=True, kw_only=True)
 class CganPrior(LabeledPriorSpec):
@@ -131,8 +129,7 @@ class CganPrior(LabeledPriorSpec):
             generator_loss=generator_loss,
             name="conditional GAN",
         )
-        count, rows = _SETTLING
-        settle_batch_norm(kept, (torch.cat(told(rows), 1) for _ in range(count)))
+        settle_batch_norm(kept, lambda rows: torch.cat(told(rows), 1))
         return pack(g=kept, d=d)
 
     def _adam(self, net: torch.nn.Module) -> torch.optim.Optimizer:
@@ -174,8 +171,7 @@ class MixtureSpace:
     def start(self, noise: Noise) -> Tensor:
         """Standard normal z, and a for a random label: (B, dim)."""
         z = noise.normal("start", self.g.latent_dim)
-        share = 1 - noise.uniform("label", 1).squeeze(1)  # in [0, 1)
-        label = (share * self.num_classes).long()
+        label = noise.integers("label", self.num_classes, 1).squeeze(1)
         return torch.cat([z, F.one_hot(label, self.num_classes)], 1).to(self._device)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -92,6 +92,12 @@ class Noise:
         """Uniform noise in (0, 1], (B, *shape), float32, on the CPU."""
         return hash_uniform(self._stream(purpose, step), math.prod(shape)).view(-1, *shape)
 
+    def integers(self, purpose: str, count: int, *shape: int) -> Tensor:
+        """Whole numbers from 0 to count - 1, each as likely, (B, *shape), int64, on the CPU."""
+        share = 1 - self.uniform(purpose, *shape)
+        # the least uniform number is 2^-25, and 1 - 2^-25 rounds to 1
+        return (share * count).long().clamp(max=count - 1)
+
     def _stream(self, purpose: str, step: int) -> Tensor:
         return mix(self.keys ^ derive_seed(purpose, step))
 

@@ -154,6 +154,16 @@ def test_drawing_leaves_the_global_state_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_whole_numbers_are_spread_evenly_and_stay_below_their_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = of(0, [1]).integers("label", 4, 4000)
+    assert found.shape == (1, 4000)
+    shares = found[0].bincount(minlength=4) / 4000
+    torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.03, rtol=0)
+    # the least number that `uniform` gives
+    monkeypatch.setattr(Noise, "uniform", lambda _self, _purpose, *shape: torch.full((1, *shape), 2.0**-25))
+    assert of(0, [1]).integers("label", 7, 1).tolist() == [[6]]
+
+
 @quick
 @given(parts=st.lists(st.one_of(st.integers(), st.text()), max_size=4))
 def test_a_derived_seed_fits_a_generator_and_depends_on_every_part(parts: list[int | str]) -> None:
