@@ -63,10 +63,7 @@ def _facts(plugin: type[Defense]) -> list[tuple[str, str]]:
         *card_facts(plugin),
         ("acts on", WHERE[plugin.acts]),
         ("starts from", "the trained undefended victim" if plugin.starts_from == "trained" else ""),
-        (
-            "protects",
-            "one label for each model" if plugin.per_target else "all labels" if _acts(plugin) else "",
-        ),
+        ("protects", _protects(plugin)),
         ("knows of the attack", "; ".join(KNOWS[one] for one in sorted(plugin.knows)) or "nothing"),
         ("needs", "; ".join(NEEDS[one] for one in sorted(plugin.needs))),
         ("strength", _knob(plugin)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -154,7 +154,7 @@ def _against(attack: str, group: dict[str, dict[str, float]], undefended: set[st
         if defense != baseline and (one := _difference(attack, defense, shares, group[baseline]))
     ]
     adjusted = holm(np.array([one.p for one in raw]))
-    return [Difference(**{**vars(one), "p_holm": float(p)}) for one, p in zip(raw, adjusted)]
+    return [replace(one, p_holm=float(p)) for one, p in zip(raw, adjusted)]
 
 
 def _difference(
