@@ -237,7 +237,8 @@ class DecoyDefense(Defense):
         if sure < self.least_confidence:
             raise TrainingError(
                 f"defense '{self.name}': {who} their label with a mean probability of {sure:.3g}, wanted is "
-                f"{self.least_confidence} at least. Raise z_steps or train the generator longer."
+                f"{self.least_confidence} at least. Make surer fakes, by z_steps or a longer trained "
+                "generator, or lower least_confidence."
             )
 
     def _choose(

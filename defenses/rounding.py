@@ -20,13 +20,16 @@ from mibench.plugin import Card, Context, Settings
 
 from ._simplex import Reshaped, note_distortion, top_label
 
+_FINEST = 1e-6  # float32 counts up to 2^24 steps one by one
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding(Defense):
     """Probabilities rounded to multiples of a step; the label keeps the largest one.
 
     Args:
-        step: what probabilities are multiples of before they are normalized, in [0, 1]; 0 switches it off.
+        step: what probabilities are multiples of before they are normalized, in [1e-6, 1], or 0, which
+            switches it off. A finer one would be finer than float32, and the label might not lead.
     """
 
     name = "rounding"
@@ -51,8 +54,8 @@ class Rounding(Defense):
     step: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 <= self.step <= 1:
-            raise ValueError(f"rounding: step must lie in [0, 1], got {self.step}.")
+        if not (self.step == 0 or _FINEST <= self.step <= 1):
+            raise ValueError(f"rounding: step must be 0 or lie in [{_FINEST}, 1], got {self.step}.")
 
     def learn_output(self, net: Classifier, view: DefenderView, ctx: Context) -> State:
         """No state; the distortion goes on record, see `note_distortion`."""

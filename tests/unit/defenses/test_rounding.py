@@ -43,6 +43,13 @@ def test_the_label_leads_also_in_ties_and_where_all_rounds_to_zero(step: float, 
     assert torch.allclose(released.sum(1), torch.ones(300), atol=1e-5)
 
 
+def test_the_label_leads_in_ties_of_the_finest_step_too() -> None:
+    scores = torch.tensor([[0.5, 0.5], [0.5 - 2**-24, 0.5 + 2**-24], [1.0, 0.0]])
+    released = rounding(1e-6).normalized(rounding(1e-6).steps_of(scores))
+    assert torch.equal(released.argmax(1), scores.argmax(1))
+    assert bool((released.amax(1) > released.amin(1)).all())
+
+
 def test_a_step_below_a_score_is_taken_from_it_by_half_a_step_at_most() -> None:
     scores = random_scores(200, 7, 2.0)
     steps = rounding(0.01).steps_of(scores)
@@ -51,7 +58,7 @@ def test_a_step_below_a_score_is_taken_from_it_by_half_a_step_at_most() -> None:
     assert float(gap.max()) <= 0.005 + 1e-6
 
 
-@pytest.mark.parametrize("step", [-0.1, 1.5])
+@pytest.mark.parametrize("step", [-0.1, 1e-9, 1.5])
 def test_wrong_steps_are_named(step: float) -> None:
-    with pytest.raises(ValueError, match="rounding: step must lie in"):
+    with pytest.raises(ValueError, match="rounding: step must be 0 or lie in"):
         rounding(step)
