@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from mibench.report.curves import LOSSES, Curve, Point, Sheet
 from mibench.report.look import GRID, INK, MARKERS, MUTED, PAGE_WIDTH, PALETTE, UNDEFENDED, drawable, look
+from mibench.report.placing import Side, around, beside, overlap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,13 +21,12 @@ _DASHES, _DOTS = (0, (3, 2)), (0, (1, 1.5))
 _ROOM = 1.2  # the near panel is so many times as wide as the largest loss that is compared
 _LINE = 8.0  # points between one label and the next
 _LETTER = 3.8  # points that a letter of a label takes
-_SIDES = (
+_SIDES: tuple[Side, ...] = (
     ("center", "bottom", 0, 7), ("center", "top", 0, -7), ("left", "center", 8, 0),
     ("right", "center", -8, 0), ("left", "bottom", 6, 6), ("right", "top", -6, -6),
     ("left", "top", 6, -6), ("right", "bottom", -6, 6),
 )  # fmt: skip
 """Where a level is written beside its marker: alignment, and offset in points; the first that is free."""
-Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 
 def curves(sheet: Sheet, *, chance: float = math.nan) -> Figure:
@@ -165,15 +165,15 @@ def _name_levels(axes: Axes, sheet: Sheet, num_panels: int, elsewhere: tuple[flo
         x, y = point.pair
         return (x - left) / (right - left) * size[0], (y - bottom) / (top - bottom) * size[1]
 
-    taken = [_around(*place(point), 4.0, 4.0) for point in [*sheet.others, *_points(sheet)]]
+    taken = [around(*place(point), 4.0, 4.0) for point in [*sheet.others, *_points(sheet)]]
     for curve, color in zip(sheet.curves, itertools.cycle(PALETTE)):
         for point in curve.points:
             is_named = elsewhere is not None and elsewhere[0] <= point.pair[0] <= elsewhere[1]
             if is_named or not left <= point.pair[0] <= right:
                 continue
             text = drawable(point.level, 12)
-            boxes = [_beside(*place(point), len(text) * _LETTER, side) for side in _SIDES]
-            shared = [sum(_overlap(box, other) for other in taken) for box in boxes]
+            boxes = [beside(*place(point), (len(text) * _LETTER, _LINE), side) for side in _SIDES]
+            shared = [sum(overlap(box, other) for other in taken) for box in boxes]
             best = shared.index(min(shared))
             taken.append(boxes[best])
             across, up, dx, dy = _SIDES[best]
@@ -181,25 +181,6 @@ def _name_levels(axes: Axes, sheet: Sheet, num_panels: int, elsewhere: tuple[flo
                 text, point.pair, xytext=(dx, dy), textcoords="offset points", ha=across, va=up, fontsize=6.5,
                 color=color, zorder=5,
             )  # fmt: skip
-
-
-def _beside(x: float, y: float, width: float, side: tuple[str, str, int, int]) -> Box:
-    """The box of a label on one side of (x, y), in points."""
-    across, up, dx, dy = side
-    shift = {"center": 0.0, "left": width / 2, "right": -width / 2}[across]
-    lift = {"center": 0.0, "bottom": _LINE / 2, "top": -_LINE / 2}[up]
-    return _around(x + dx + shift, y + dy + lift, width / 2, _LINE / 2)
-
-
-def _around(x: float, y: float, half_width: float, half_height: float) -> Box:
-    return x - half_width, y - half_height, x + half_width, y + half_height
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Area that two boxes share."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0.0) * max(height, 0.0)
 
 
 def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:

@@ -261,15 +261,15 @@ def _points(table: Comparison, row: int, levels: Mapping[str, _Level]) -> dict[s
     """The point of every defense that one attack has numbers for."""
     points = {}
     for index, label in enumerate(table.defenses):
-        utility, aa = _utility(table, row, index), table.entries[row, index, 1]
+        utility, aa = utility_of(table, row, index), table.entries[row, index, 1]
         if utility.state == "value" and aa.state == "value":
             level = levels[label].text if label in levels else ""
             points[label] = Point(label, level, utility, aa)
     return points
 
 
-def _utility(table: Comparison, row: int, defense: int) -> Entry:
-    """The utility of a model; of the worst case that which all attacks agree on."""
+def utility_of(table: Comparison, row: int, defense: int) -> Entry:
+    """The utility of a model, the table's first metric; of the worst case that which all attacks agree on."""
     own = table.entries[row, defense, 0]
     if own.state == "value" or not table.rows[row].attack.startswith(WORST):
         return own

@@ -53,17 +53,17 @@ def plot_files(scene: Scene) -> dict[str, FigureFile]:
             f"tradeoff{scene.ending}",
             "Privacy against utility",
             f"Scatter plot, {scene.name}: classification accuracy across, attack accuracy upwards, a marker "
-            f"for each attack and defense. {see}",
+            f"for each defense against each attack. {see}",
         ),
         "aa": FigureFile(
             f"aa{scene.ending}",
             "Attack accuracy by defense",
-            f"Bar charts, {scene.name}: attack accuracy of each attack against each defense. {see}",
+            f"Chart, {scene.name}: attack accuracy of each attack against each defense. {see}",
         ),
         "fid": FigureFile(
             f"fid{scene.ending}",
             "FID by defense",
-            f"Bar charts, {scene.name}: FID of each attack's reconstructions against each defense. {see}",
+            f"Chart, {scene.name}: FID of each attack's reconstructions against each defense. {see}",
         ),
     }
 
@@ -76,7 +76,7 @@ def grid_files(scene: Scene) -> dict[str, FigureFile]:
             f"grid-{name}{scene.ending}",
             attack,
             f"Faces in rows, {scene.name}: real images of the protected labels, below them what {attack} "
-            "reconstructed from the model of each defense.",
+            "reconstructed from the model of each defense, once for defenses where that is the same.",
         )
         for attack, name in attacks.items()
     }

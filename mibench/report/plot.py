@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -12,9 +12,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import ScaledTranslation
 
-from mibench.report.caption import spans
+from mibench.report import dot_plot, tradeoff_panels
+from mibench.report.curves import utility_of
 from mibench.report.frame import Json, metric_infos, number
-from mibench.report.look import BAND, INK, MARKERS, MUTED, PAGE_WIDTH, drawable, look
+from mibench.report.look import INK, MARKERS, MUTED, PAGE_WIDTH, colors, drawable, has_hues, look
+from mibench.report.panels import (
+    WORD_OF,
+    axis_title,
+    head,
+    levels,
+    measured,
+    metric_index,
+    panel_rows,
+    values,
+)
 from mibench.report.table import Comparison, Entry, comparison
 
 if TYPE_CHECKING:
@@ -22,19 +33,54 @@ if TYPE_CHECKING:
 
 PANELS = (4, 3)  # panels side by side on a page, the first where both leave as few gaps
 PLOTTED = ("mc_all", "aa", "fid")
-WORD_OF = {"failed": "failed", "blocked": "makes no sense", "absent": "n/a", "missing": "not run"}
 Palette = Mapping[str, str]
 
 
 def plotted(records: Sequence[Json]) -> Comparison:
-    """The table behind the figures of one scene: the plotted metrics that its records hold."""
+    """The table behind the figures of one scene: the plotted metrics that its records hold.
+
+    The worst case over attacks has an MC(all) too, where all attacks met the same model.
+    """
     infos = metric_infos(records)
-    return comparison(records, metrics=[name for name in PLOTTED if name in infos])
+    table = comparison(records, metrics=[name for name in PLOTTED if name in infos])
+    if PLOTTED[0] not in infos:
+        return table
+    pairs = ((row, defense) for row in range(len(table.rows)) for defense in range(len(table.defenses)))
+    utility = {(row, defense, 0): utility_of(table, row, defense) for row, defense in pairs}
+    return replace(table, entries=table.entries | utility)
 
 
-def _metric(table: Comparison, name: str) -> int | None:
-    """The index of a metric; None where no record holds it."""
-    return next((index for index, metric in enumerate(table.metrics) if metric.name == name), None)
+def figures(
+    table: Comparison, acts: Mapping[str, str], *, chance: float = math.nan, title: str = ""
+) -> dict[str, Figure | None]:
+    """The figures of one scene by name; None where there is nothing to draw.
+
+    Defenses have a color each as long as there are enough; more of them have that of where they act, and
+    stand under their names.
+
+    Args:
+        table: see `plotted`.
+        acts: where each defense of all scenes acts, so that it has one color in all of them.
+        chance: chance level of AA in percent; NaN for none.
+        title: heading of the figures.
+    """
+    own = {name: acts[name] for name in table.defenses}
+    across, upwards = metric_index(table, "mc_all"), metric_index(table, "aa")
+    attacks = [] if across is None or upwards is None else measured(table, across, upwards)
+    palette = colors(acts if has_hues(acts) else own)
+    if not has_hues(own) or len(attacks) > len(MARKERS):
+        scatter = tradeoff_panels.panels(table, own, chance=chance, title=title)
+    else:
+        scatter = tradeoff(table, palette, chance=chance, title=title)
+    if has_hues(own):
+        aa, fid = (
+            bars(table, "aa", palette, chance=chance, title=title),
+            bars(table, "fid", palette, title=title),
+        )
+    else:
+        aa = dot_plot.dots(table, "aa", own, chance=chance, title=title)
+        fid = dot_plot.dots(table, "fid", own, title=title)
+    return {"tradeoff": scatter, "aa": aa, "fid": fid}
 
 
 def chance_level(records: Iterable[Json]) -> float:
@@ -55,11 +101,11 @@ def bars(
         chance: chance level to mark, in the metric's unit; NaN for none.
         title: heading of the figure.
     """
-    index = _metric(table, metric)
-    if index is None or not any(e.state == "value" for (_, _, m), e in table.entries.items() if m == index):
+    index = metric_index(table, metric)
+    if index is None or not values(table, index):
         return None
-    across = min(PANELS, key=lambda number: len(_panel_rows(table, number)) * number)
-    rows = _panel_rows(table, across)
+    across = min(PANELS, key=lambda number: len(panel_rows(table, index, number)) * number)
+    rows = panel_rows(table, index, across)
     height = len(rows) * (0.155 * len(table.defenses) + 0.42) + 0.75
     with look():
         figure = Figure(figsize=(PAGE_WIDTH, height), layout="constrained")
@@ -75,34 +121,15 @@ def bars(
                 _name_defenses(axes, table.defenses if column == 0 else ())
                 below = rows[line + 1] if line + 1 < len(rows) else []
                 axes.tick_params(labelbottom=column >= len(below))
-        figure.supxlabel(drawable(_axis_title(table, index, chance), 120), fontsize=8)
+        figure.supxlabel(drawable(axis_title(table, index, chance), 120), fontsize=8)
     return figure
-
-
-def _panel_rows(table: Comparison, across: int) -> list[list[int]]:
-    """Rows of the table in lines of panels; negative controls start a line of their own."""
-    lines = []
-    for _, members in groupby(range(len(table.rows)), key=lambda row: table.rows[row].control):
-        rows = list(members)
-        lines += [rows[start : start + across] for start in range(0, len(rows), across)]
-    return lines
-
-
-def _axis_title(table: Comparison, index: int, chance: float) -> str:
-    """What the bars measure, of how many images, which direction is better, what the dashes are."""
-    metric = table.metrics[index]
-    counts = {e.count for (_, _, m), e in table.entries.items() if m == index and e.state == "value"}
-    unit = "%, " if metric.percent else ""
-    text = f"{metric.title} ({unit}n = {spans(counts)}); {metric.better} is better for the defender"
-    return text + (f"; dashes: chance, {chance:.1f} %" if not math.isnan(chance) else "")
 
 
 def _limit(table: Comparison, index: int) -> float:
     """The upper end of the axis: 100 %, or what the longest bar needs."""
     if table.metrics[index].percent:
         return 100.0
-    tops = [e.high for (_, _, m), e in table.entries.items() if m == index and e.state == "value"]
-    return max(tops) * 1.02
+    return max(entry.high for entry in values(table, index)) * 1.02
 
 
 def _panel(
@@ -127,10 +154,7 @@ def _panel(
             )
     if not math.isnan(chance):
         axes.axvline(chance, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=3)
-    axes.set_title(
-        drawable(line.label, 24) + (" (control)" if line.control else ""),
-        loc="left", pad=3, color=MUTED if line.control else INK, weight="normal" if line.control else "bold",
-    )  # fmt: skip
+    head(axes, line)
     axes.set_xlim(0, room)
     axes.set_ylim(len(table.defenses) - 0.4, -0.6)
     axes.grid(axis="x")
@@ -164,22 +188,18 @@ def tradeoff(
     Markers of one model stand side by side, a few points apart, so that their intervals can be seen; the
     intervals of MC(all) are drawn once a defense. A band shows what the negative controls reach.
     """
-    across, upwards = _metric(table, "mc_all"), _metric(table, "aa")
-    if across is None or upwards is None:
+    across, upwards = metric_index(table, "mc_all"), metric_index(table, "aa")
+    if across is None or upwards is None or not (attacks := measured(table, across, upwards)):
         return None
-    attacks = [row for row, line in enumerate(table.rows) if not line.control]
     with look():
         figure = Figure(figsize=(PAGE_WIDTH, 4.5), layout="constrained")
         axes = figure.subplots()
         figure.suptitle(drawable(title, 90), fontsize=8.5, color=MUTED, x=0.01, ha="left")
-        of_metrics, num = (across, upwards), len(attacks)
-        drawn = [
-            _markers(axes, table, row, palette=palette, metrics=of_metrics, place=(place, num))
-            for place, row in enumerate(attacks)
-        ]
-        if not any(drawn):
-            return None
-        extras = _levels(axes, table, upwards, chance)
+        for place, row in enumerate(attacks):
+            _markers(
+                axes, table, row, palette=palette, metrics=(across, upwards), place=(place, len(attacks))
+            )
+        extras = levels(axes, table, upwards, chance)
         axes.set_xlabel("MC(all), accuracy on private test images (%) → better", loc="right")
         axes.set_ylabel("AA, attack accuracy (%), lower is better")
         axes.set_ylim(-3, 103)
@@ -197,18 +217,16 @@ def _markers(
     palette: Palette,
     metrics: tuple[int, int],
     place: tuple[int, int],
-) -> int:
-    """Draw one attack, the place-th of so many, against every defense; returns how many markers there are."""
+) -> None:
+    """Draw one attack, the place-th of so many, against every defense."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     shift = ScaledTranslation((place[0] - (place[1] - 1) / 2) * 4.5 / 72, 0, figure.dpi_scale_trans)
     beside = axes.transData + shift
-    drawn = 0
     for defense, color in enumerate(palette[name] for name in table.defenses):
         x, y = (table.entries[row, defense, metric] for metric in metrics)
         if x.state != "value" or y.state != "value":
             continue
-        drawn += 1
         bar = {"color": color, "linewidth": 1.0, "alpha": 0.55, "zorder": 2}
         axes.plot([x.value, x.value], [y.low, y.high], transform=beside, **bar)  # type: ignore[arg-type]
         axes.plot([x.low, x.high], [y.value, y.value], transform=beside, **bar | {"alpha": 0.25})  # type: ignore[arg-type]
@@ -218,22 +236,6 @@ def _markers(
         )  # fmt: skip
         axes.update_datalim([(x.low, y.value), (x.high, y.value)])
     axes.autoscale_view()
-    return drawn
-
-
-def _levels(axes: Axes, table: Comparison, upwards: int, chance: float) -> list[Patch | Line2D]:
-    """The band of the negative controls and the line of chance; returns their legend entries."""
-    extras: list[Patch | Line2D] = []
-    reached = [e.value for (r, _, m), e in table.entries.items()
-               if m == upwards and table.rows[r].control and e.state == "value"]  # fmt: skip
-    if reached:
-        axes.axhspan(min(reached), max(reached), color=BAND, alpha=0.6, linewidth=0, zorder=0)
-        extras.append(Patch(color=BAND, alpha=0.6, label="negative controls"))
-    if not math.isnan(chance):
-        line = axes.axhline(chance, color=INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-        line.set_label(f"chance, {chance:.1f} %")
-        extras.append(line)
-    return extras
 
 
 def _legend(
