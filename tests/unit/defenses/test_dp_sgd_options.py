@@ -68,7 +68,9 @@ def gradient(net: Classifier, x: Tensor, y: Tensor) -> Tensor:
     return torch.cat([grad.flatten() for grad in grads])
 
 
-@pytest.mark.parametrize("name", ["small_vgg", "vgg16", "vgg16_bn", "small_resnet", "small_convnext", "mlp"])
+@pytest.mark.parametrize(
+    "name", ["small_vgg", "vgg16", "vgg16_bn", "small_resnet", "small_resnet14", "small_convnext", "mlp"]
+)
 def test_on_every_kind_of_net_a_plain_step_follows_the_mean_gradient(name: str) -> None:
     """In two parts, so that gradients of single images, their sum and its parts are all right."""
     spec = NetSpec(name=name, width=4, size=32, num_classes=4)
