@@ -29,6 +29,7 @@ def plugin_checks(plugin: type[Plugin]) -> list[Check]:
         is_hashable,
         params_survive_json,
         toy_settings_fit,
+        later_options_are_fields,
         name_is_the_files,
         card_is_filled,
         fields_are_documented,
@@ -85,6 +86,14 @@ def params_survive_json(plugin: type[Plugin]) -> Answer:
 def toy_settings_fit(plugin: type[Plugin]) -> Answer:
     """Its settings for the checks, `toy`, fit its fields."""
     plugin.from_params(dict(plugin.toy))
+    return None
+
+
+def later_options_are_fields(plugin: type[Plugin]) -> Answer:
+    """What `added` names are its fields; another word would keep nothing out of a key."""
+    unknown = sorted(plugin.added - {field.name for field in dataclasses.fields(plugin)})
+    if unknown:
+        return f"added names '{unknown[0]}', which is no field. Mend the name or leave it out."
     return None
 
 

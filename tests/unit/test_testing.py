@@ -213,6 +213,7 @@ class Unsaid(Defense):
 
     name = "unsaid"
     card = Card(title=" ", paper="arXiv:0000.00000")
+    added = frozenset({"both", "bothh"})
     pair: list[int] = field(default_factory=lambda: [1])
     both: Any = (1, 2)
 
@@ -222,6 +223,7 @@ class Unsaid(Defense):
     [
         ("is_hashable", "unhashable type"),
         ("params_survive_json", "came back"),
+        ("later_options_are_fields", "added names 'bothh', which is no field"),
         ("name_is_the_files", "it is called 'unsaid', its file 'test_testing'"),
         ("card_is_filled", "card.title is empty"),
         ("fields_are_documented", "nothing says what 'pair' means"),
