@@ -171,7 +171,8 @@ def _defense(results_dir: Path, record: Json, layout: Layout | None) -> tuple[Li
     accuracy = number(part(part(record, "estimates"), "aa").get("value"))
     remark = "AA n/a" if math.isnan(accuracy) else f"AA {100 * accuracy:.1f} %"
     rows = _protected(layout)
-    pixels = repr(rows).encode() + strip[[row for row, _ in rows]].tobytes()
+    by_label = sorted((label, strip[row].tobytes()) for row, label in rows)
+    pixels = b"".join(b"%d:%b" % one for one in by_label)  # strips may list the labels in another order
     return Line(name, remark, {label: strip[row, 0] for row, label in rows}), pixels
 
 

@@ -55,6 +55,20 @@ def test_defenses_share_a_line_only_where_all_is_equal(make_record: Make, tmp_pa
     assert len(figure.axes[0].images) == 3 * (1 + 4)
 
 
+def test_the_order_of_labels_does_not_part_equal_defenses(make_record: Make, tmp_path: Path) -> None:
+    records = [make_record(DMI, (name, "output", 0.9, 1.0)) for name in ("a", "b", "c")]
+    got = np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3)).astype(np.uint8)
+    for record, order, faces in zip(records, ([0, 1, 2], [2, 0, 1], [0, 1, 2]), (got, got, got[::-1])):
+        labels = [LABELS[place] for place in order]
+        save_cell_images(
+            tmp_path / "cells" / record["cell"], got[order], faces[order], labels=labels, protected=[True] * 3
+        )
+        record["estimates"]["aa"] = {"value": 0.5, "low": 0.5, "high": 0.5, "count": 32}
+    figure = attack_grid(records, tmp_path, "dmi")
+    assert figure is not None
+    assert {"a", "= b", "c"} <= set(words(figure))
+
+
 def test_failures_never_share_a_line(make_record: Make, tmp_path: Path) -> None:
     records = [cell(tmp_path, make_record(DMI, ("none", "nothing", 0.9, 1.0)), 1)]
     for name in ("a", "b"):
