@@ -65,6 +65,8 @@ def figures(
         title: heading of the figures.
     """
     own = {name: acts[name] for name in table.defenses}
+    if not has_hues(own):
+        table = _contested(table)
     across, upwards = metric_index(table, "mc_all"), metric_index(table, "aa")
     attacks = [] if across is None or upwards is None else measured(table, across, upwards)
     palette = colors(acts if has_hues(acts) else own)
@@ -81,6 +83,24 @@ def figures(
         aa = dot_plot.dots(table, "aa", own, chance=chance, title=title)
         fid = dot_plot.dots(table, "fid", own, title=title)
     return {"tradeoff": scatter, "aa": aa, "fid": fid}
+
+
+def _contested(table: Comparison) -> Comparison:
+    """The table without attacks that one defense alone has met, if there are others: nothing to compare."""
+    met = [
+        sum(table.entries[row, defense, 0].state != "missing" for defense in range(len(table.defenses)))
+        for row in range(len(table.rows))
+    ]
+    kept = [row for row, count in enumerate(met) if count > 1]
+    if not kept:
+        return table
+    entries = {
+        (place, defense, metric): table.entries[row, defense, metric]
+        for place, row in enumerate(kept)
+        for defense in range(len(table.defenses))
+        for metric in range(len(table.metrics))
+    }
+    return replace(table, rows=tuple(table.rows[row] for row in kept), entries=entries)
 
 
 def chance_level(records: Iterable[Json]) -> float:

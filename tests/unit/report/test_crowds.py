@@ -217,3 +217,12 @@ def test_a_lone_model_has_nothing_to_trade(make_record: Make) -> None:
     assert plot.figures(plot.plotted(records), acts_of(records))["tradeoff"] is None
     records = crowd(make_record, 1, many)
     assert len(drawn(records, "tradeoff").axes) == len(many)
+
+
+def test_an_attack_that_one_defense_alone_has_met_has_no_panel(make_record: Make) -> None:
+    lone = ("gmi", "white-box", False, 1.0)
+    records = [*crowd(make_record), *crowd(make_record, 0, attacks=(lone,))]
+    for name in ("tradeoff", "aa"):
+        titles = [axes.get_title(loc="left") for axes in drawn(records, name).axes]
+        assert "dmi" in titles
+        assert "gmi" not in titles
