@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +26,7 @@ from mibench.task import Cell, Task
 from mibench.worker import Job, Outcome, find_device
 from mibench.zoo import zoo_file
 
+_WRITE_EVERY_S = 1.0
 # rough shares of time, only to start the longest chain of tasks first; judge and measure come before
 # everything, because they are short and bring the first records early
 _WEIGHTS = {
@@ -107,7 +111,7 @@ def run(
         jobs: worker processes of one thread each; 1 works in this process. Results do not depend on it.
         device: where to compute.
         on_event: told of everything that happens, in this process.
-        results: folder of `records.jsonl` and `costs.jsonl`, rewritten after each cell; None writes nothing.
+        results: folder of `records.jsonl` and `costs.jsonl`, rewritten as cells close; None writes nothing.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -142,6 +146,8 @@ class _Run:
         self.raised: dict[Key, Failure] = {}
         self.failures: dict[Key, Failure] = {}
         self.records: dict[int, Record] = {}
+        self.costs: dict[Key, str] = {}  # lines of costs.jsonl
+        self.written = -math.inf
 
     def go(self) -> list[Record]:
         """Walk to the end."""
@@ -160,6 +166,8 @@ class _Run:
                 self.close_cells()
         except BaseException:
             self.executor.stop()
+            with contextlib.suppress(OSError):  # a full disk, of which the first error tells
+                self.write()
             raise
         # which of two failures came first depends on the workers, the first in the plan does not
         for i, cell in enumerate(self.plan.cells):
@@ -224,6 +232,7 @@ class _Run:
         if outcome is None:
             killed = "its worker process was killed twice, perhaps for lack of memory. Use fewer jobs."
             outcome = Outcome(task.key, Failure(task.stage, "WorkerKilled", f"{task.title}: {killed}"))
+        self.costs.pop(task.key, None)
         if outcome.failure is None:
             self.present.add(task.key)
             self.on_event(TaskDone(task, "ran", outcome.wall_s))
@@ -256,7 +265,8 @@ class _Run:
             cell = self.plan.cells[i]
             self.records[i] = self.record(cell)
             self.on_event(CellDone(cell, self.records[i]))
-        if fresh:
+        # rewriting grows with the number of cells; the store holds what a kill takes from the last second
+        if fresh and time.monotonic() - self.written > _WRITE_EVERY_S:
             self.write()
 
     def is_closed(self, index: int) -> bool:
@@ -284,18 +294,16 @@ class _Run:
         if self.results is None:
             return
         write_records(self.results / "records.jsonl", self.compared())
-        write_lines(self.results / "costs.jsonl", _cost_lines(self.plan, self.store))
+        write_lines(self.results / "costs.jsonl", self.cost_lines())
+        self.written = time.monotonic()
 
-
-def _cost_lines(plan: Plan, store: Store) -> list[str]:
-    """For each task whose cost is known: key, stage, plugin, title, seconds, memory, device."""
-    lines = []
-    for key, task in plan.tasks.items():
-        cost = store.cost(key)
-        if cost:
-            head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
-            lines.append(json.dumps({**head, **cost}, sort_keys=True))
-    return lines
+    def cost_lines(self) -> list[str]:
+        """For each task whose cost is known: key, stage, plugin, title, seconds, memory, device."""
+        for key, task in self.plan.tasks.items():
+            if key not in self.costs and (cost := self.store.cost(key)):
+                head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
+                self.costs[key] = json.dumps({**head, **cost}, sort_keys=True)
+        return [self.costs[key] for key in self.plan.tasks if key in self.costs]
 
 
 def _ranks(plan: Plan) -> dict[Key, int]:
