@@ -240,7 +240,7 @@ def test_dropout_draws_from_the_seed_and_leaves_the_global_state() -> None:
         torch.rand(3)
         before = torch.get_rng_state()
         recipe = Recipe(epochs=3, batch=8, flip=False, shift=0)  # the order of a full batch moves no mean
-        weights.append(fit(net, data, Context(seed=seed), recipe=recipe).head.weight)
+        weights.append(fit(net, data, Context(seed=seed), recipe=recipe).state_dict()["head.weight"])
         assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(weights[0], weights[1])
     assert not torch.allclose(weights[0], weights[2], atol=1e-4)
