@@ -171,7 +171,7 @@ def test_a_word_of_a_run_may_name_a_level(mini: str) -> None:
         (["--defense", "top_k", "--levels", "1,1.5"], "top_k@1.5: top_k: 'k' is wrong"),
         (["--defense", "rounding", "--levels", "a,b"], "rounding@a: rounding: 'step' is wrong"),
         (["--defense", "rounding", "--levels", "0.1,NaN"], "rounding@NaN: rounding: 'step' is wrong"),
-        (["--defense", "rounding", "--levels", "0.1,7"], "rounding@7: rounding: step must be 0 or lie in [1e-06, 1]"),
+        (["--defense", "rounding", "--levels", "0.1,7"], "rounding@7: rounding: step must be 0 or lie in"),
         (["--defense", "ssd", "--defense", "top_k", "--levels", "1,2"], "1 lists of levels for 2 defenses"),
         (["--defense", "rounding", "--attack", "knobbed.py"], "is no attack, so --attack cannot take it"),
         (["--defense", "rounding", "--seed", "1", "--seed", "1"], "seeds must name at least one thing"),
