@@ -12,6 +12,7 @@
     +-- StoreError            an artifact that cannot be read or written
     +-- RecordError           a records file that cannot be read
     +-- DeviceError           a device that was asked for and is not there
+    +-- WeightsError          a user's weights file that cannot be used
     +-- BlockedError          a cell that makes no sense (the plan records it and goes on)
 
 Messages read *where: what is wrong, with the value. What to do.*
@@ -66,6 +67,10 @@ class RecordError(MibenchError):
 
 class DeviceError(MibenchError):
     """A device that was asked for and is not there."""
+
+
+class WeightsError(MibenchError):
+    """A user's weights file that cannot be used."""
 
 
 class BlockedError(MibenchError):

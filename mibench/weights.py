@@ -1,0 +1,159 @@
+"""Weights files that a user gives: read without running their code, named in keys by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from mibench.errors import WeightsError
+
+_ASK = "Give a .safetensors file, or a state dict that torch.save wrote."
+# a zip archive; the number that opens torch's format before version 1.6
+_STARTS = (b"PK", pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2))
+# what torch.load raises for code, torn files and foreign archives, as tried; it documents no list
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+
+
+def read_weights(path: str | Path, *, digest: str = "") -> dict[str, Tensor]:
+    """The tensors of a weights file by name, on the CPU; nothing in the file is run.
+
+    Args:
+        path: a safetensors file, or a flat table of tensors that `torch.save` wrote; `~` is the home folder.
+        digest: SHA-256 that the file must have, in hexadecimal; empty takes any.
+
+    Raises:
+        WeightsError: no such file, another digest, or a content that is no flat table of tensors: code,
+            nested tables, a whole module.
+    """
+    data = _bytes(path)
+    if digest and hashlib.sha256(data).hexdigest() != digest:
+        raise WeightsError(
+            f"weights {path}: the file is not the one that was planned with. Run again, or put it back."
+        )
+    # a safetensors file is a length of eight bytes, then JSON; torch's own formats never have a brace there
+    found = _safetensors(path, data) if data[8:9] == b"{" else _tensors_alone(path, data)
+    for name, value in found.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WeightsError(f"weights {path}: entry {name!r} is {_kind(value)}, not a tensor. {_ASK}")
+    return found
+
+
+def weights_digest(path: str | Path) -> str:
+    """SHA-256 of a weights file, in hexadecimal: what a key holds in place of the path.
+
+    A file is read again where its size or its time of change differs.
+
+    Raises:
+        WeightsError: no such file, or it cannot be read.
+    """
+    file = Path(path).expanduser()
+    try:
+        state = file.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
+
+
+def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Copy tensors into a net that has exactly these names and shapes.
+
+    Args:
+        net: changed in place; untouched where anything does not fit.
+        tensors: by the names of `net.state_dict()`.
+        where: begins the message, for example `weights vgg16.pt`.
+
+    Raises:
+        WeightsError: names the first missing, unexpected or misshaped tensor.
+    """
+    own = net.state_dict()
+    kind = type(net).__name__
+    for name, value in own.items():
+        if name not in tensors:
+            raise WeightsError(f"{where}: '{name}' of {kind} is missing. Give the weights of that network.")
+        if tensors[name].shape != value.shape:
+            raise WeightsError(
+                f"{where}: '{name}' has the shape {list(tensors[name].shape)}, {kind} needs "
+                f"{list(value.shape)}. Give the weights of that network."
+            )
+    unexpected = [name for name in tensors if name not in own]
+    if unexpected:
+        raise WeightsError(
+            f"{where}: '{unexpected[0]}' is no part of {kind}. Give the weights of that network alone."
+        )
+    net.load_state_dict(dict(tensors))
+
+
+def _bytes(path: str | Path) -> bytes:
+    try:
+        return Path(path).expanduser().read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | Path, error: OSError) -> WeightsError:
+    reason = error.strerror or str(error)
+    return WeightsError(f"weights {path}: cannot be read ({reason}). Check the path and its permissions.")
+
+
+def _safetensors(path: str | Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        found: dict[str, Tensor] = load(data)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"weights {path}: is no sound safetensors file ({error}). Fetch it again."
+        ) from error
+    return found
+
+
+def _tensors_alone(path: str | Path, data: bytes) -> dict[str, Tensor]:
+    """What torch.save wrote, where it holds tensors and plain containers; every other pickle is refused."""
+    if not data.startswith(_STARTS):
+        raise WeightsError(f"weights {path}: is in no known format, it begins with {data[:8]!r}. {_ASK}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the pickle's protocol; where it matters, an error follows
+            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise WeightsError(
+            f"weights {path}: cannot be read as tensors alone ({_reason(error)}). {_ASK}"
+        ) from error
+    if not isinstance(found, Mapping):
+        raise WeightsError(f"weights {path}: its content is {_kind(found)}, not a table of tensors. {_ASK}")
+    return dict(found)
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of torch.load's message, without its advice to load the file as code."""
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    return (text.strip().splitlines() or ["it is torn"])[0].partition(". ")[0].rstrip(".")
+
+
+def _kind(value: object) -> str:
+    return f"of type {type(value).__name__}"
+
+
+@lru_cache(maxsize=64)
+def _digest(path: str, _size: int, _changed_ns: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
