@@ -37,6 +37,8 @@ class FolderData:
         public: people on the attacker's public images, >= 1.
         defender: people on the defender's public images, >= 2.
         test_fraction: share of each private person's images kept for testing, in (0, 1).
+        test_images: images of each private person kept for testing, in place of a share, >= 0; 0 keeps the
+            share.
         seed: draws who is in which part, and which images test.
     """
 
@@ -49,6 +51,7 @@ class FolderData:
     public: int = 20
     defender: int = 10
     test_fraction: float = 0.2
+    test_images: int = 0
     seed: int = 0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -60,14 +63,21 @@ class FolderData:
             raise ValueError(f"channels must be 1 or 3, got {self.channels}.")
         if not 0 < self.test_fraction < 1:
             raise ValueError(f"test_fraction must lie in (0, 1), got {self.test_fraction}.")
+        if self.test_images < 0:
+            raise ValueError(f"test_images must be >= 0, got {self.test_images}.")
 
     def part_params(self, part: Part) -> dict[str, Any]:
         """Every field but the path, and the digest of the content; see Source.
 
+        A number of test images is no part of the public parts' keys, and of none where it is 0: what was
+        made before there was a choice keeps its key.
+
         Raises:
             DataError: the folder cannot be read.
         """
-        fields = {name: value for name, value in dataclasses.asdict(self).items() if name != "path"}
+        self._check_there()
+        left_out = {"path"} if part == "private" and self.test_images else {"path", "test_images"}
+        fields = {name: value for name, value in dataclasses.asdict(self).items() if name not in left_out}
         return {"part": part, **fields, "digest": content_digest(self.path)}
 
     def locator(self) -> dict[str, Any]:
@@ -80,6 +90,7 @@ class FolderData:
         Raises:
             DataError: the folder is missing, empty, or has fewer people than asked for.
         """
+        self._check_there()
         people = list(people_of(self.path))
         counts = {"private": self.private, "public": self.public, "defender": self.defender}
         wanted = sum(counts.values())
@@ -96,7 +107,7 @@ class FolderData:
         """The decoded images of a part; see Source.
 
         Raises:
-            DataError: an image cannot be read, or a private person has a single image.
+            DataError: an image cannot be read, or a private person has too few images.
         """
         names = self.identities()[part]
         files = people_of(self.path)
@@ -109,12 +120,28 @@ class FolderData:
             train += [(file, label) for file in order[held:]]
         return self._read(train, names), self._read(test, names) if part == "private" else None
 
+    def _check_there(self) -> None:
+        """Raise DataError, with what belongs there, where there is no folder."""
+        if not Path(self.path).is_dir():
+            wanted = self.private + self.public + self.defender
+            raise DataError(
+                f"images in {self.path}: there is no such folder. Put one sub-folder of images for each of "
+                f"{wanted} people or more there, or change `path` in [data]."
+            )
+
     def _test_count(self, name: str, images: int) -> int:
         if images < 2:
             raise DataError(
                 f"images in {self.path}: person '{name}' has a single image, but a private person needs one "
                 "to train and one to test. Add images or remove the person."
             )
+        if images <= self.test_images:
+            raise DataError(
+                f"images in {self.path}: person '{name}' has {images} images, but test_images = "
+                f"{self.test_images} must leave one to train. Add images or remove the person."
+            )
+        if self.test_images:
+            return self.test_images
         return min(images - 1, max(1, round(images * self.test_fraction)))
 
     def _read(self, files: list[tuple[Path, int]], names: tuple[str, ...]) -> Labeled:

@@ -134,3 +134,29 @@ def test_a_link_to_nothing_is_no_traceback(faces: Path) -> None:
     (faces / "person-0" / "lost.png").symlink_to(faces / "nowhere.png")
     with pytest.raises(DataError, match="cannot be read"):
         content_digest(faces)
+
+
+def test_a_number_of_test_images_takes_the_place_of_a_share(faces: Path) -> None:
+    train, test = source(faces, test_images=2).load("private")
+    assert test is not None
+    assert (train.labels.bincount().tolist(), test.labels.bincount().tolist()) == ([1, 1], [2, 2])
+    with pytest.raises(DataError, match=r"has 3 images, but test_images = 3 must leave one to train"):
+        source(faces, test_images=3).load("private")
+    with pytest.raises(ValueError, match="test_images must be >= 0, got -1"):
+        source(faces, test_images=-1)
+
+
+def test_a_number_of_test_images_changes_the_key_of_private_images_alone(faces: Path) -> None:
+    share, number = source(faces), source(faces, test_images=2)
+    assert "test_images" not in share.part_params("private")
+    assert number.part_params("private") == {**share.part_params("private"), "test_images": 2}
+    assert number.part_params("public") == share.part_params("public")
+
+
+def test_a_missing_folder_is_told_with_what_belongs_there(tmp_path: Path) -> None:
+    data = source(tmp_path / "absent", private=4)
+    wanted = r"absent: there is no such folder\. Put one sub-folder of images for each of 8 people or more there"
+    with pytest.raises(DataError, match=wanted):
+        data.part_params("public")
+    with pytest.raises(DataError, match=wanted):
+        data.identities()
