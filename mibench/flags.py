@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mibench.key import canonical
 from mibench.record import Record
-from mibench.statistics import bootstrap_mean
+from mibench.statistics import mean_change
 
 Json = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -122,7 +122,7 @@ def _black_box_wins(group: Sequence[Record]) -> bool:
         return False
     parts = [halves(side, labels) for side in sides]
     white, black = (best_of(even.mean(1, keepdims=True), odd) for even, odd in parts)
-    return bootstrap_mean(black - white)[0] > 0
+    return mean_change(black - white)[0] > 0
 
 
 def _restarts_help(record: Record, undefended: Record) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from mibench.metric import Estimate
 from mibench.noise import derive_seed
 from mibench.plugin import Context
-from mibench.statistics import nested_bootstrap, wilson
+from mibench.statistics import grouped_wilson, nested_bootstrap
 
 
 def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> Estimate | None:
     """The share of hits with its 95 % interval.
 
-    One group, or hits that are all alike, take Wilson's interval (a bootstrap of equal values has no width);
-    several groups take the nested bootstrap over groups, then hits.
+    The interval is Wilson's with as many independent trials as the differences between groups leave; see
+    `mibench.statistics.grouped_wilson`.
 
     Args:
         hits: (N,), bool.
@@ -29,13 +28,8 @@ def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> E
     count = len(hits)
     if count == 0:
         return None
-    successes = int(hits.sum())
-    if successes in (0, count) or len(groups.unique()) == 1:
-        low, high = wilson(successes, count)
-    else:
-        seed = derive_seed(ctx.seed, "interval")
-        low, high = nested_bootstrap(hits.numpy().astype(np.float64), groups.numpy(), seed=seed)
-    return Estimate(scale * successes / count, scale * low, scale * high, count)
+    low, high = grouped_wilson(hits.numpy(), groups.numpy())
+    return Estimate(scale * int(hits.sum()) / count, scale * low, scale * high, count)
 
 
 def in_top(logits: Tensor, targets: Tensor, *, places: int) -> Tensor:
@@ -63,7 +57,7 @@ def gain(before: Tensor, after: Tensor, groups: Tensor, ctx: Context) -> Estimat
     count, first = len(change), int(change[0])
     if bool((change != first).any()):
         low, high = nested_bootstrap(change.numpy(), groups.numpy(), seed=derive_seed(ctx.seed, "gain"))
-        return Estimate(float(change.mean()), low, high, count)
-    least, most = wilson(count * abs(first), count)
+        return Estimate(float(change.mean()), max(-1.0, low), min(1.0, high), count)
+    least, most = grouped_wilson(before.new_full((count,), first != 0).numpy(), groups.numpy())
     ends = {1: (least, most), 0: (-most, most), -1: (-most, -least)}
     return Estimate(float(first), *ends[first], count)

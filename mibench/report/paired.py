@@ -14,14 +14,14 @@ from mibench.record import Record
 from mibench.report.escape import markdown
 from mibench.report.frame import Json, latest, part
 from mibench.report.worst import WORST, worst_by_label
-from mibench.statistics import LEVEL, bootstrap_mean, holm, sign_flip
+from mibench.statistics import LEVEL, holm, mean_change, sign_flip
 
 _READING = (
     "Difference: AA of the defense less AA of no defense, in points, mean over people; below zero the "
     "defense helps. A pair is one protected person of one seed, attacked the same way with and without the "
-    f"defense. [{LEVEL:.0%} interval: bootstrap over pairs]; p: sign-flip test of no difference; p (Holm): "
-    "adjusted for all defenses of an attack. Left out: output steps that an attack does not meet, which "
-    "are the run of no defense."
+    f"defense. [{LEVEL:.0%} interval: bootstrap over pairs, with Student's t]; p: sign-flip test of no "
+    "difference; p (Holm): adjusted for all defenses of an attack. Left out: output steps that an attack "
+    "does not meet, which are the run of no defense."
 )
 
 
@@ -165,7 +165,7 @@ def _difference(
         return None
     own: Floats = np.array([shares[one] for one in people])
     other: Floats = np.array([reference[one] for one in people])
-    low, high = bootstrap_mean(own - other)
+    low, high = mean_change(own - other)
     return Difference(
         attack,
         defense,

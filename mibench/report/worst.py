@@ -85,9 +85,9 @@ def _worst(group: list[Json], labels: Sequence[str], num_attacks: int) -> Json:
     count = sum(len(group[0]["hits"][label]) for label in labels)
     mean = float(shares.mean())
     if np.ptp(shares) == 0:  # a bootstrap of equal values has no width
-        low, high = wilson(round(mean * count), count)
+        low, high = wilson(round(mean * len(labels)), len(labels))
     else:
-        low, high = bootstrap_mean(shares)
+        low, high = np.clip(bootstrap_mean(shares), 0.0, 1.0).tolist()
     name = f"{WORST} of {num_attacks} attacks"
     kept: dict[str, Any] = {**group[0], "cell": "", "view": "any", "flags": (), "queries": {}}
     kept["attack"] = {"label": name, "name": WORST, "access": "any", "control": False, "params": {}}

@@ -100,9 +100,9 @@ def test_one_unknown_loss_does_not_hide_the_others(make_case: MakeCase) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "ends"),
     [
-        ((1, 1, 1, 1), (0, 0, 3, 3), (0.51, 1.0)),
-        ((0, 0, 3, 3), (1, 1, 1, 1), (-1.0, -0.51)),
-        ((0, 0, 3, 3), (0, 0, 3, 3), (-0.49, 0.49)),
+        ((1, 1, 1, 1), (0, 0, 3, 3), (0.34, 1.0)),
+        ((0, 0, 3, 3), (1, 1, 1, 1), (-1.0, -0.34)),
+        ((0, 0, 3, 3), (0, 0, 3, 3), (-0.66, 0.66)),
     ],
 )
 def test_a_gain_that_is_the_same_everywhere_is_still_uncertain(

@@ -28,7 +28,7 @@ def aa(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def test_the_best_attack_of_each_label_counts() -> None:
     records = [cell("dmi", {"3": "1100", "8": "0000"}), cell("mirror", {"3": "0000", "8": "1111"})]
-    assert aa(records) == {"value": 0.75, "low": 0.5, "high": 1.0, "count": 8}
+    assert aa(records) == {"value": 0.75, "low": 0.0, "high": 1.0, "count": 8}
 
 
 def test_an_attack_is_scored_on_images_that_did_not_choose_it() -> None:
