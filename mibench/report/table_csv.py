@@ -19,7 +19,7 @@ Value = str | float | int | bool
 
 
 def wide_csv(table: Comparison) -> str:
-    """One line a row of the table; numbers as printed, interval ends in columns of their own."""
+    """One line a row of the table; numbers and the ends of their intervals with six digits."""
     head = ["data", "attack", "view", "access", "control"]
     for name in table.defenses:
         for metric in table.metrics:
@@ -40,8 +40,8 @@ def _wide(entry: Entry, *, intervals: bool) -> list[Value]:
     if entry.state != "value":
         words: list[Value] = ["" if entry.state == "missing" else entry.state]
         return words + ["", ""] * intervals
-    number: Value = float(entry.shown)
-    return [number, float(f"{entry.low:.6g}"), float(f"{entry.high:.6g}")] if intervals else [number]
+    number, *ends = (float(f"{value:.6g}") for value in (entry.value, entry.low, entry.high))
+    return [number, *ends] if intervals else [number]
 
 
 def long_csv(table: Comparison) -> str:

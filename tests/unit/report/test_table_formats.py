@@ -80,11 +80,13 @@ def test_a_terminal_meets_no_control_character_and_no_markup(hostile: Any) -> No
     assert "[bold]x[/bold]" in text
 
 
-def test_the_wide_csv_has_the_printed_numbers(make_record: Make) -> None:
+def test_the_wide_csv_has_the_numbers_and_their_bounds_with_six_digits(make_record: Make) -> None:
     table = comparison([make_record()])
     head, line = csv.reader(io.StringIO(table.to_csv()))
     row = dict(zip(head, line))
-    assert row["none AA (%)"] == table.entries[0, 0, 2].shown
+    entry = table.entries[0, 0, 2]
+    assert float(row["none AA (%)"]) == pytest.approx(entry.value, rel=1e-5)
+    assert float(row["none AA (%) low"]) == pytest.approx(entry.low, rel=1e-5)
     assert float(row["none AA (%) low"]) < float(row["none AA (%)"]) < float(row["none AA (%) high"])
     plain = comparison([make_record()], intervals=False).to_csv()
     assert "low" not in plain.splitlines()[0]
