@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
+from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
 from mibench.cli_options import (
     Attacks,
     Defenses,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mibench.plan import Plan
     from mibench.store import Store
 
-CHECK_FAILED, BAD_INPUT, CELL_FAILED, STOPPED = 1, 2, 3, 130
+BAD_INPUT, CELL_FAILED, STOPPED = 2, 3, 130
 app = typer.Typer(
     help="Every model inversion attack against every defense.",
     no_args_is_help=True,
@@ -51,6 +51,7 @@ app = typer.Typer(
 zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
+app.command()(doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -194,20 +195,8 @@ def check(
         for one in checks_for(plugin):
             verdict = one.run()
             has_failed = has_failed or verdict.status == "fail"
-            _print_line(verdict.status, f"{plugin.name}: {one.title}", verdict.text)
+            print_line(verdict.status, f"{plugin.name}: {one.title}", verdict.text)
     if has_failed:
-        raise typer.Exit(CHECK_FAILED)
-
-
-@app.command()
-def doctor(out: Out = Path("results"), store: StoreOption = None) -> None:
-    """Say what this machine offers, what is wrong with it, and how to mend that."""
-    from mibench.doctor import diagnose
-
-    findings = diagnose(store or out / "store")
-    for finding in findings:
-        _print_line(finding.status, finding.what, finding.text)
-    if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -333,12 +322,13 @@ def _store(out: Path, store: Path | None) -> Store:
 def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: Path | None) -> None:
     """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
     from mibench.benchmark import bench, pick_device, pick_jobs
+    from mibench.forecast import sight
 
     where = pick_device(device.value)
     num_jobs = jobs or pick_jobs(where)
     watch = _live(plan, _store(out, store), num_jobs)
     todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
-    print(f"{len(plan.cells)} cells; {todo}", flush=True)
+    print(f"{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
     try:
         with watch:
             done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
@@ -384,13 +374,6 @@ def _results(path: Path) -> Path:
             f"results {path}: holds no records.jsonl. Give the folder of a run, such as results/quick."
         )
     return folder
-
-
-def _print_line(status: str, what: str, text: str) -> None:
-    """One line of a check or of the doctor, its status in color on a terminal."""
-    style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[status]
-    line = Text.assemble((f"{status:4}", style), f"  {what}", f": {text}" if text else "")
-    _console().print(line, soft_wrap=True)
 
 
 def _print_files(paths: Sequence[Path]) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mibench.attack import Attack
 from mibench.estimate import Estimates
 from mibench.live import duration
 from mibench.plan import Plan, Status
+from mibench.power import sight_line
 from mibench.store import Store
+from mibench.task import Cell
 
 _STATES: tuple[Status, ...] = ("hit", "zoo", "run", "idle")
 
@@ -32,7 +36,35 @@ def forecast(plan: Plan, store: Store) -> RenderableType:
         total, unknown = total + sum(known), unknown + len(runs) - len(known)
         cells = [str(counts[stage, state] or "") for state in _STATES]
         table.add_row(stage, *cells, _seconds(sum(known), len(runs), len(known)))
-    return Group(table, Text(), Text(_cells(plan)), Text(_time(total, unknown)))
+    return Group(table, Text(), Text(_cells(plan)), Text(_time(total, unknown)), Text(sight(plan)))
+
+
+def sight(plan: Plan) -> str:
+    """The smallest difference in AA that the plan's paired comparison can see, in one line.
+
+    Compared under each attack are the defenses whose runs are not the very run of no defense, as in
+    `mibench.report.paired`, and in the worst case over attacks all.
+    """
+    cells = [cell for cell in plan.cells if cell.models and _finds_people(cell.attack.plugin)]
+    plain = {_runs(cell) for cell in cells if cell.defense.plugin.acts == "nothing"}
+    rivals: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell in cells:
+        if plain and cell.defense.plugin.acts != "nothing":
+            if _runs(cell) not in plain:
+                rivals[cell.attack.label, cell.view].add(cell.defense.label)
+            rivals["", ""].add(cell.defense.label)
+    people = sum({cell.seed: len(cell.protected) for cell in plan.cells}.values())
+    return sight_line(people, plan.suite.targets.images, (len(names) for names in rivals.values()))
+
+
+def _finds_people(attack: Attack[Any]) -> bool:
+    """Whether its hits are compared: it is no control, and looks for people and not for single images."""
+    return not attack.control and attack.params().get("goal") != "instance"
+
+
+def _runs(cell: Cell) -> tuple[str, ...]:
+    """Keys of the inversions of a cell."""
+    return tuple(model.invert for model in cell.models)
 
 
 def _seconds(seconds: float, runs: int, known: int) -> str:
