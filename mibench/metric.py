@@ -77,6 +77,13 @@ class Case:
         return self.judge_features(self.got.images)
 
     @cached_property
+    def real_features(self) -> tuple[Tensor, Tensor]:
+        """The same of the training images of attacked protected labels, (M, D), and their labels, (M,)."""
+        labels = self.got.targets[self.protected].unique().tolist()
+        real = self.private_train.of(*labels)
+        return self.judge_features(real.images) if labels else self.features[:0], real.labels
+
+    @cached_property
     def logits(self) -> Tensor:
         """The judge's logits of the reconstructions, (B, K), float32, on the CPU."""
         device = next(self.judge.parameters()).device

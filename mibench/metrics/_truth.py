@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from mibench.metric import Case, Estimate
-from mibench.noise import derive_seed
 from mibench.plugin import Context
-from mibench.statistics import nested_bootstrap
+
+from ._means import mean_of
 
 
 def averaged(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tensor]) -> Estimate | None:
@@ -31,11 +31,7 @@ def averaged(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tens
         return None
     pairs = zip(case.got.images[rows].split(case.max_batch), case.truth[rows].split(case.max_batch))
     values = torch.cat([distance(got.double(), true.double()) for got, true in pairs])
-    groups = case.got.targets[rows].numpy()
-    low, high = nested_bootstrap(values.numpy(), groups, seed=derive_seed(ctx.seed, "interval"))
-    value = float(values.mean())
-    # means of equal values differ by rounding
-    return Estimate(value, min(low, value), max(high, value), len(values))
+    return mean_of(values, case.got.targets[rows], ctx)
 
 
 def squared_error(got: Tensor, true: Tensor) -> Tensor:
