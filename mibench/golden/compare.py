@@ -213,4 +213,6 @@ def _flips(count: int) -> int:
 
 
 def _shown(estimate: Any) -> str:  # noqa: ANN401 - an estimate's JSON, or None
-    return "n/a" if estimate is None else f"{estimate['value']:.4g}"
+    if estimate is None:
+        return "n/a"
+    return "not finite" if estimate["value"] is None else f"{estimate['value']:.4g}"
