@@ -31,10 +31,10 @@ def choose(
 ) -> Suite:
     """A suite, its rows and columns narrowed to names and widened by files.
 
-    A name picks what the suite has under that label or of that plugin; where it has none, the plugin joins
-    with its defaults. `NAME@LEVEL` takes a defense at a level of its knob, see `at_level`; `NAME+NAME` takes
-    several as one, each as the suite has it, see `mibench.compose`. Without names everything stays. A file
-    always adds its plugin, unless the suite configures that plugin itself.
+    A name picks what the suite has under that label, also under `more`, or of that plugin; where it has none,
+    the plugin joins with its defaults. `NAME@LEVEL` takes a defense at a level of its knob, see `at_level`;
+    `NAME+NAME` takes several as one, each as the suite has it, see `mibench.compose`. Without names all
+    stays. A file always adds its plugin, unless the suite configures that plugin itself.
 
     Args:
         name: built-in suite or path of a TOML file.
@@ -55,8 +55,8 @@ def choose(
     try:
         return dataclasses.replace(
             suite,
-            attacks=_pick(suite.attacks, attacks, _of(added, Attack), get_attack),
-            defenses=_pick(suite.defenses, defenses, _of(added, Defense), get_defense),
+            attacks=_pick(suite.attacks, suite.more.attacks, attacks, _of(added, Attack), get_attack),
+            defenses=_pick(suite.defenses, suite.more.defenses, defenses, _of(added, Defense), get_defense),
             metrics=(*suite.metrics, *(one for one in metrics if one not in suite.metrics)),
             seeds=tuple(seeds) or suite.seeds,
         )
@@ -94,32 +94,49 @@ def _make(plugin: type[P], entries: Sequence[Entry[P]] = ()) -> P:
 
 
 def _pick(
-    entries: tuple[Entry[P], ...], words: Sequence[str], added: list[type[P]], get: Callable[[str], type[P]]
+    entries: tuple[Entry[P], ...],
+    more: tuple[Entry[P], ...],
+    words: Sequence[str],
+    added: list[type[P]],
+    get: Callable[[str], type[P]],
 ) -> tuple[Entry[P], ...]:
     """The entries that words name, or all of them, and the added plugins that are not among them."""
     names = [word for word in words if not is_file(word)]
     chosen: list[Entry[P]] = [] if names else list(entries)
     for name in names:
-        chosen += [entry for entry in named(entries, name, get) if entry not in chosen]
+        chosen += [entry for entry in named(entries, name, get, more) if entry not in chosen]
     for plugin in added:
-        if not any(type(entry.plugin) is plugin for entry in chosen):
+        if not any(_configures(entry, plugin, is_own=entry in entries) for entry in chosen):
             own = [entry for entry in entries if type(entry.plugin) is plugin]
             chosen += own or [Entry(plugin.name, _make(plugin))]
     return tuple(chosen)
 
 
-def named(entries: Sequence[Entry[P]], name: str, get: Callable[[str], type[P]]) -> list[Entry[P]]:
+def _configures(entry: Entry[P], plugin: type[P], *, is_own: bool) -> bool:
+    """Whether an entry is of this plugin; a suite's own may also hold it as a part of several."""
+    parts = getattr(entry.plugin, "parts", ()) if is_own else ()
+    return plugin in {type(one) for one in (entry.plugin, *parts)}
+
+
+def named(
+    entries: Sequence[Entry[P]],
+    name: str,
+    get: Callable[[str], type[P]],
+    more: Sequence[Entry[P]] = (),
+) -> list[Entry[P]]:
     """What a name means in a suite: its label, else its entries of that plugin, else the plugin's defaults.
+
+    Labels of `more`, the entries that a run meets only where they are named, count as the suite's own.
 
     Raises:
         PluginError: there is no plugin of that name, or it cannot be taken at that level.
     """
-    found = [entry for entry in entries if entry.label == name]
+    found = [entry for entry in (*entries, *more) if entry.label == name]
     if found:
         return found
     stem, at, level = name.rpartition("@")
     if at:
-        return [at_level(entry, level_of(level)) for entry in named(entries, stem, get)]
+        return [at_level(entry, level_of(level)) for entry in named(entries, stem, get, more)]
     plugin = get(name)
     found = [entry for entry in entries if type(entry.plugin) is plugin]
     return found or [Entry(plugin.name, _make(plugin, entries))]

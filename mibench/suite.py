@@ -26,6 +26,7 @@ from mibench.data.synthetic import SynthFacesData
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
 from mibench.metric import Metric
+from mibench.more import with_more
 from mibench.nets import CLASSIFIERS, NetSpec, build
 from mibench.plugin import Plugin, build_dataclass
 from mibench.registry import get_attack, get_defense, get_metric
@@ -94,6 +95,14 @@ class Entry(Generic[P]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class More:
+    """What a run meets only where it is named, in table order."""
+
+    attacks: tuple[Entry[Attack[Any]], ...] = ()
+    defenses: tuple[Entry[Defense], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Suite:
     """One benchmark: every attack against every defense, on one split, for some seeds.
 
@@ -115,6 +124,7 @@ class Suite:
             None lets all meet all.
         targets: which labels are attacked.
         limits: queries and batch.
+        more: attacks and defenses that a run meets only where they are named.
     """
 
     name: str
@@ -132,6 +142,7 @@ class Suite:
     crossed: int | None = None
     targets: Targets = field(default_factory=Targets)
     limits: Limits = field(default_factory=Limits)
+    more: More = field(default_factory=More)
 
     def __post_init__(self) -> None:
         if self.crossed is not None and self.crossed < 1:
@@ -222,12 +233,16 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
     reader.check_keys(raw)
     fields = {one.name: raw[one.name] for one in dataclasses.fields(_Head) if one.name in raw}
     head = reader.build(_Head, fields, "")
+    attacks = reader.entries(raw, "attacks", get_attack)
+    defenses = reader.entries(raw, "defenses", get_defense)
+    own = len(raw["attacks"]), len(raw["defenses"])
     tables: dict[str, Any] = {
         "data": reader.data(raw),
         "victim": reader.net(raw, "victim"),
         "judge": reader.net(raw, "judge"),
-        "attacks": reader.entries(raw, "attacks", get_attack),
-        "defenses": reader.entries(raw, "defenses", get_defense),
+        "attacks": attacks[: own[0]],
+        "defenses": defenses[: own[1]],
+        "more": More(attacks=attacks[own[0] :], defenses=defenses[own[1] :]),
         "metrics": tuple(
             reader.build(reader.call(get_metric, name, "metrics"), {}, "metrics") for name in head.metrics
         ),
@@ -252,7 +267,18 @@ class _Head:
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
 
-_TABLES = ("data", "targets", "victim", "judge", "audit", "public_net", "attacks", "defenses", "limits")
+_TABLES = (
+    "data",
+    "targets",
+    "victim",
+    "judge",
+    "audit",
+    "public_net",
+    "attacks",
+    "defenses",
+    "limits",
+    "more",
+)
 
 
 @dataclass(frozen=True)
@@ -318,7 +344,7 @@ class _Reader:
         self, raw: Mapping[str, Any], table: str, get: Callable[[str], type[P]]
     ) -> tuple[Entry[P], ...]:
         tables: dict[str, tuple[type[P], dict[str, Any]]] = {}
-        for label, values in raw[table].items():
+        for label, values in with_more(raw, table, where=self.where).items():
             place = f"{table}.{label}"
             if not isinstance(values, Mapping):
                 raise SuiteError(f"{self.at(place)}: must be a table, got {values!r}. Write [{place}].")

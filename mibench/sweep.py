@@ -72,9 +72,9 @@ def sweep(
     suite = choose(name, attacks=attacks, plugins=plugins, seeds=seeds)
     entries, notes = named(suite.defenses, BASELINE, get_defense), []
     for word, text in zip(words, levels or [OWN_LEVELS] * len(words)):
-        for entry in named(suite.defenses, word, get_defense):
+        for entry in named(suite.defenses, word, get_defense, suite.more.defenses):
             entries += [one for one in _at_levels(entry, text) if one not in entries]
-            if entry not in suite.defenses:
+            if entry not in (*suite.defenses, *suite.more.defenses):
                 notes.append(
                     f"Suite {suite.name} has no settings for '{entry.label}': but for its knob, the plugin's "
                     "defaults are taken, which are not scaled to the suite."
