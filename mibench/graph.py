@@ -15,10 +15,11 @@ from mibench.key import Key
 from mibench.plugin import Plugin
 from mibench.prior import NO_LABELS, PriorSpec
 from mibench.registry import source_digest
-from mibench.suite import NetChoice, Suite
+from mibench.net_choice import EmbedderChoice, NetChoice
+from mibench.suite import Suite
 from mibench.task import Extra, Model, Seen, Task
 
-MEASURE_VERSION = 3  # grows with what a measurement holds beside its metrics
+MEASURE_VERSION = 4  # grows with what a measurement holds beside its metrics
 BASELINE = "none"  # the training that every defense without its own shares with the undefended victim
 
 
@@ -61,9 +62,21 @@ class Graph:
         return self.add(
             "judge",
             which,
-            params={"which": which, **self.net(choice, self.suite.data.private)},
+            params={"which": which, **choice.params(self.suite.data, self.suite.data.private)},
             inputs={"private": self.data("private")},
             title=f"{which} {choice.net}",
+        )
+
+    def embedder(self, choice: EmbedderChoice) -> Key:
+        """A space of faces, and where private and public images lie in it; all seeds share it."""
+        parts: tuple[Part, ...] = ("private", "public", *(() if choice.weights else ("defender",)))
+        return self.add(
+            "embedder",
+            "embedder",
+            params=choice.task_params(self.suite.data, self.suite.data.defender),
+            inputs={part: self.data(part) for part in parts},
+            title=f"embedder {choice.net}",
+            locator={"weights": choice.weights} if choice.weights else {},
         )
 
     def prior(self, plugin: Plugin, spec: PriorSpec, half: Literal["public", "defender"], seed: int) -> Key:
@@ -75,7 +88,7 @@ class Graph:
             source=source_digest(type(spec)),
             params={"spec": spec.training_params(), "half": half},
             inputs={"public": self.data(half)},
-            seed=self.suite.seeds[0] if self.suite.share_priors else seed,
+            seed=self.suite.seed_of_priors(seed),
             # the defender's networks must not start from the attacker's weights
             noise=spec.kind if half == "public" else f"{spec.kind}, defender",
             title=f"prior {spec.kind} ({'attacker' if half == 'public' else 'defender'})",
@@ -98,7 +111,7 @@ class Graph:
             attack,
             params={"attack": attack.key_params(), "half": "public"},
             inputs={"public": self.data("public")},
-            seed=self.suite.seeds[0] if self.suite.share_priors else seed,
+            seed=self.suite.seed_of_priors(seed),
             title=f"prior of {attack.name}",
         )
 
@@ -139,7 +152,7 @@ class Graph:
         return self.add(
             "public_net",
             "public_net",
-            params=self.net(choice, self.suite.data.defender),
+            params=choice.params(self.suite.data, self.suite.data.defender),
             inputs={"defender": self.data("defender")},
             seed=seed,
             title=f"public net {choice.net}",
@@ -150,7 +163,7 @@ class Graph:
         return self.add(
             "train",
             BASELINE,
-            params={"defense": {}, **self.net(self.suite.victim, self.suite.data.private)},
+            params={"defense": {}, **self._victim_params},
             inputs={"private": self.data("private")},
             seed=seed,
             title="train undefended",
@@ -201,7 +214,7 @@ class Graph:
         if not acts_on_model(type(defense)):
             return base
         inputs = {"private": self.data("private"), "defender": self.data("defender"), **extra.inputs}
-        params = {"defense": defense.key_params(), **self.net(self.suite.victim, self.suite.data.private)}
+        params = {"defense": defense.key_params(), **self._victim_params}
         if defense.starts_from == "trained":
             inputs["base"] = base or self.baseline(seed)
             params |= self._onto(inputs["base"])
@@ -214,6 +227,10 @@ class Graph:
             title=f"train {defense.name}{_label(defense, protects)}{self._after(base, defense)}",
             locator=extra.locator,
         )
+
+    @property
+    def _victim_params(self) -> dict[str, Any]:
+        return self.suite.victim.params(self.suite.data, self.suite.data.private)
 
     def _onto(self, base: Key) -> dict[str, Any]:
         """The defense that trained the net to start from, which may have reshaped it; nothing if none did."""
@@ -297,6 +314,11 @@ class Graph:
         }
         if self.suite.audit is not None:
             inputs["audit"] = self.judge("audit", self.suite.audit)
+        needs = {need for metric in self.suite.metrics for need in metric.needs}
+        if self.suite.embedder is not None and "embedder" in needs:
+            inputs["embedder"] = self.embedder(self.suite.embedder)
+        if "public" in needs:
+            inputs["public"] = self.data("public")
         for i, model in enumerate(models):
             keys = {"train": model.train, "output": model.output, "invert": model.invert}
             inputs.update({f"{role}{i}": key for role, key in keys.items() if key is not None})
@@ -310,12 +332,8 @@ class Graph:
             inputs=inputs,
             seed=seed,
             title=f"measure {title}",
+            locator={"paths": {metric.name: metric.paths() for metric in self.suite.metrics if metric.files}},
         )
-
-    def net(self, choice: NetChoice, num_classes: int) -> dict[str, Any]:
-        """Architecture and recipe as parameters."""
-        spec = choice.spec(self.suite.data, num_classes)
-        return {"net": dataclasses.asdict(spec), "recipe": dataclasses.asdict(choice.recipe)}
 
     def add_plugin(
         self,

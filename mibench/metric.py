@@ -5,16 +5,22 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from mibench.attack import Reconstructions
 from mibench.data.split import Labeled
+from mibench.embedder import Embedder, centroids, embed
+from mibench.errors import PluginError, WeightsError
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context, Plugin
 from mibench.victim import LabelVictim
+from mibench.weights import weights_digest
+
+Need = Literal["audit", "embedder", "public"]
+NEEDS: tuple[Need, ...] = get_args(Need)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Case:
         defender_public: the defender's labeled public images.
         judge: the evaluation classifier, never seen by an attack or a defense.
         audit: a second judge of another architecture, or None where the suite has none.
+        embedder: a space of faces that knows nobody private, or None where the suite has none.
+        public: the attacker's labeled public images; None unless a metric of the suite needs them.
         truth: (B, C, H, W), float32 in [0, 1]; the image behind each reconstruction, where the attack had
             the goal "instance"; None where it had the goal "class".
     """
@@ -70,6 +78,8 @@ class Case:
     max_batch: int = 256
     audit: Classifier | None = None
     truth: Tensor | None = None
+    embedder: Embedder | None = None
+    public: Labeled | None = None
 
     @cached_property
     def features(self) -> Tensor:
@@ -99,14 +109,96 @@ class Case:
             parts = [self.judge.features(part.to(device)).cpu() for part in images.split(self.max_batch)]
         return torch.cat(parts)
 
+    @cached_property
+    def audit_logits(self) -> Tensor:
+        """The audit judge's logits of the reconstructions, (B, K), float32, on the CPU."""
+        audit = given(self.audit, "audit")
+        device = next(audit.parameters()).device
+        with torch.no_grad():
+            return torch.cat([audit(part.to(device)).cpu() for part in self.got.images.split(self.max_batch)])
+
+    @cached_property
+    def points(self) -> Tensor:
+        """Where the reconstructions lie in the embedder's space: (B, D), float32, of length 1."""
+        return embed(given(self.embedder, "embedder"), self.got.images, max_batch=self.max_batch)
+
+    @cached_property
+    def private_points(self) -> Tensor:
+        """The same of the private training images, (N, D)."""
+        images = self.private_train.images
+        return embed(given(self.embedder, "embedder"), images, max_batch=self.max_batch)
+
+    @cached_property
+    def public_points(self) -> Tensor:
+        """The same of the attacker's public images, (M, D)."""
+        images = given(self.public, "public").images
+        return embed(given(self.embedder, "embedder"), images, max_batch=self.max_batch)
+
+    @cached_property
+    def likeness(self) -> Tensor:
+        """Cosines of reconstructions and private people's centroids in the embedder's space, (B, K)."""
+        return self.points @ centroids(self.private_points, self.private_train.labels).T
+
+
+T = TypeVar("T")
+
+
+def given(part: T | None, name: str) -> T:
+    """A part of a case that a metric declared in `needs`; PluginError where the case lacks it."""
+    if part is None:
+        raise PluginError(
+            f"metric: the cell has no '{name}'. Name it in the metric's `needs`, and in the suite."
+        )
+    return part
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Plugin):
-    """A number about a cell. `better` is the defender's view; `percent` metrics are fractions in [0, 1]."""
+    """A number about a cell. `better` is the defender's view; `percent` metrics are fractions in [0, 1].
 
+    `needs` names the parts of a case that not every suite has: `audit` and `embedder`, which a suite without
+    such a table lacks, and `public`, which is read only where a metric asks for it. `files` names the fields
+    that are paths of a user's files.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset()
     better: ClassVar[Literal["lower", "higher"]]
     percent: ClassVar[bool] = False
     title: ClassVar[str]
+    files: ClassVar[tuple[str, ...]] = ()
+
+    def key_params(self) -> dict[str, Any]:
+        """See Plugin.key_params; of a user's file the digest, so that no key holds a path.
+
+        Raises:
+            WeightsError: a field of `files` is empty, or its file cannot be read.
+        """
+        empty = [name for name, path in self.paths().items() if not path]
+        if empty:
+            raise WeightsError(
+                f"metric '{self.name}': field '{empty[0]}' is empty. Give the path of a file in "
+                f"[metric.{self.name}] of the suite."
+            )
+        digests = {name: weights_digest(path) for name, path in self.paths().items()}
+        return {**super().key_params(), **digests}
+
+    def paths(self) -> dict[str, str]:
+        """The fields that `files` names; they travel beside the key."""
+        return {name: getattr(self, name) for name in self.files}
+
+    @classmethod
+    def planned(cls, params: dict[str, Any], paths: dict[str, str]) -> Self:
+        """The metric of a task: `params` are its hashed fields, `paths` those of a user's files.
+
+        Raises:
+            WeightsError: a file is not the one that was planned with.
+        """
+        metric = cls.from_params({**params, **paths})
+        if paths and metric.key_params() != params:
+            raise WeightsError(
+                f"metric '{cls.name}': {', '.join(paths.values())} has changed since it was planned. Run again."
+            )
+        return metric
 
     @abstractmethod
     def measure(self, case: Case, ctx: Context) -> Estimate | None:

@@ -34,7 +34,8 @@ class Record:
         seed: of the suite.
         data: kind, params, num_classes, size, digest.
         victim_net: name of the victim's architecture.
-        judge: net, accuracy, gate, and of the audit judge audit_net and audit_accuracy or null.
+        judge: net, accuracy, gate, and of the audit judge audit_net and audit_accuracy or null; embedder_net
+            and embedder_accuracy only where the suite has an embedder.
         status: `ok`, `failed` (see error) or `blocked` (see error).
         error: stage, type and message; None where the status is ok.
         estimates: by metric {value, low, high, count}, or None where the metric makes no sense.
@@ -47,7 +48,8 @@ class Record:
             takes the image for the label.
         effort: {queries, aa, loss} at rising queries for each reconstruction; empty without a curve.
         scrutiny: `restarts` {single, gain} or None, `rise` of AA over the effort curve or None,
-            `silent_gradients` in [0, 1] or None; see stages.scrutiny.
+            `silent_gradients` in [0, 1] or None; `second_hits`, as `hits`, of `audit` and `embedder`, only
+            where the cell has a second opinion; see stages.scrutiny.
         flags: reasons to read the numbers with care.
         keys: measure, and for each model train, output, adapt, invert and the labels that it protects.
         provenance: mibench, torch, python, platform, device, threads.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from mibench.attack import Attack
+from mibench.audit import control_flags, judge_flags
 from mibench.compose import parts_of
 from mibench.data.source import PARTS
 from mibench.defense import Defense
@@ -24,6 +25,7 @@ from mibench.victim import LabelVictim
 
 _FAKES = ("fake_confidence_private", "fake_confidence_public")  # notes of the NetGuard family
 _LEAST_CONFIDENCE = 0.5  # below it the label is, on average, not what the classifier sees in the fakes
+_SCRUTINY = ("restarts", "rise", "silent_gradients", "second_hits")  # the last only with a second opinion
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
         "accuracy": value["judge_accuracy"],
         "audit_accuracy": value["audit_accuracy"],
     }
+    if value.get("embedder_accuracy") is not None:  # no metric asks for it, or the measurement is older
+        judge["embedder_accuracy"] = value["embedder_accuracy"]
     return _record(
         plan,
         cell,
@@ -69,8 +73,12 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
         notes=value["notes"],
         hits=value["scrutiny"]["hits"],
         effort=tuple(value["scrutiny"]["effort"]),
-        scrutiny={name: value["scrutiny"][name] for name in ("restarts", "rise", "silent_gradients")},
-        flags=(*_flags(suite, judge, value["notes"]), *masking_flags(value["scrutiny"])),
+        scrutiny={name: value["scrutiny"][name] for name in _SCRUTINY if name in value["scrutiny"]},
+        flags=(
+            *_flags(suite, judge, value["notes"]),
+            *masking_flags(value["scrutiny"]),
+            *_audit_flags(suite, cell, judge, value),
+        ),
         provenance=value["provenance"],
     )
 
@@ -165,6 +173,7 @@ def _judge(suite: Suite) -> Json:
         "gate": suite.judge.min_accuracy,
         "audit_net": None if suite.audit is None else suite.audit.net,
         "audit_accuracy": None,
+        **({} if suite.embedder is None else {"embedder_net": suite.embedder.net, "embedder_accuracy": None}),
     }
 
 
@@ -175,11 +184,24 @@ def _flags(suite: Suite, judge: Json, notes: Json) -> tuple[str, ...]:
         flags.append("judge_below_gate")
     if suite.audit is not None and judge["audit_accuracy"] < suite.audit.min_accuracy:
         flags.append("audit_below_gate")
+    space = judge.get("embedder_accuracy")
+    if suite.embedder is not None and space is not None and space < suite.embedder.min_accuracy:
+        flags.append("embedder_below_gate")
     if suite.judge.net == suite.victim.net:
         flags.append("judge_has_the_victims_architecture")
     if any(_least(notes.get(name)) < _LEAST_CONFIDENCE for name in _FAKES):
         flags.append("fakes_missed_label")
     return tuple(flags)
+
+
+def _audit_flags(suite: Suite, cell: Cell, judge: Json, value: Json) -> tuple[str, ...]:
+    """Signs that the judge accepts images that show nobody."""
+    seconds, hits = value["scrutiny"].get("second_hits", {}), value["scrutiny"]["hits"]
+    accuracies = {name: judge[f"{name}_accuracy"] for name in seconds}
+    return (
+        *judge_flags(hits, seconds, accuracies),
+        *control_flags(_attack_json(cell.attack), value["estimates"], hits, 1 / suite.data.private),
+    )
 
 
 def _least(note: object) -> float:

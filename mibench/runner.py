@@ -31,6 +31,7 @@ _WRITE_EVERY_S = 1.0
 # everything, because they are short and bring the first records early
 _WEIGHTS = {
     "judge": 1000,
+    "embedder": 1000,
     "measure": 1000,
     "prior": 30,
     "train": 10,

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-import torch
 from pydantic import ConfigDict
 
 from mibench.attack import Attack
@@ -26,8 +25,9 @@ from mibench.data.synthetic import SynthFacesData
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
 from mibench.metric import Metric
+from mibench.metric_options import beside, metric_tables
 from mibench.more import with_more
-from mibench.nets import CLASSIFIERS, NetSpec, build
+from mibench.net_choice import EmbedderChoice, NetChoice, unknown
 from mibench.plugin import Plugin, build_dataclass
 from mibench.registry import get_attack, get_defense, get_metric
 from mibench.targets import Limits, Targets
@@ -39,51 +39,8 @@ DataSpec = SynthFacesData | FolderData
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Plugin)
+N = TypeVar("N", bound=NetChoice)
 _FORBID = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetChoice:
-    """A classifier of the suite: architecture and training.
-
-    Args:
-        net: name in `mibench.nets.CLASSIFIERS`.
-        width: channels of the first stage; 0 takes the architecture's published width.
-        recipe: how it is trained.
-        min_accuracy: test accuracy of a judge in [0, 1] below which its records are flagged.
-    """
-
-    net: str
-    width: int = 0
-    recipe: Recipe = field(default_factory=Recipe)
-    min_accuracy: float = 0.0
-    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
-
-    def __post_init__(self) -> None:
-        if self.net not in CLASSIFIERS:
-            raise ValueError(_unknown("network", self.net, CLASSIFIERS))
-        if self.width < 0:
-            raise ValueError(f"width must be >= 0, got {self.width}.")
-        if not 0 <= self.min_accuracy <= 1:
-            raise ValueError(f"min_accuracy must lie in [0, 1], got {self.min_accuracy}.")
-
-    def spec(self, data: DataSpec, num_classes: int) -> NetSpec:
-        """The architecture for the images of some data."""
-        return NetSpec(
-            name=self.net,
-            width=self.width,
-            channels=data.channels,
-            size=data.size,
-            num_classes=num_classes,
-        )
-
-    def check(self, table: str, data: DataSpec, num_classes: int) -> None:
-        """Raise ValueError, with the table, where the architecture cannot take these images."""
-        try:
-            # built for good: torch's meta device would be lighter, but its first use imports for seconds
-            build(self.spec(data, num_classes), torch.Generator())
-        except ValueError as error:
-            raise ValueError(f"{table}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -115,10 +72,12 @@ class Suite:
         defenses: in table order.
         metrics: in table order.
         audit: a second judge that catches false successes, or None.
+        embedder: a space of faces that knows nobody private, or None.
         public_net: the defender's classifier of public people; None takes the victim's choices.
         seeds: each gives a full repetition, except for data and judges, which all seeds share.
         share_priors: whether all seeds share the priors of the first, attackers' and defenders'. They are the
             dearest part of a suite, and the seeds then vary everything but them.
+        prior_seed: seed of the priors of every seed, whatever the seeds are; None leaves them to `share_priors`.
         white_box: what a white-box attacker holds of a defense with an output step.
         crossed: attacks, from the first, that meet every defense; the others meet the first defense alone.
             None lets all meet all.
@@ -135,9 +94,11 @@ class Suite:
     defenses: tuple[Entry[Defense], ...]
     metrics: tuple[Metric, ...]
     audit: NetChoice | None = None
+    embedder: EmbedderChoice | None = None
     public_net: NetChoice | None = None
     seeds: tuple[int, ...] = (0,)
     share_priors: bool = False
+    prior_seed: int | None = None
     white_box: tuple[View, ...] = ("stripped",)
     crossed: int | None = None
     targets: Targets = field(default_factory=Targets)
@@ -154,8 +115,8 @@ class Suite:
             words = [getattr(one, "label", getattr(one, "name", one)) for one in values]
             if not values or len(set(words)) != len(words):
                 raise ValueError(f"{name} must name at least one thing and none twice, got {words}.")
-        if min(self.seeds) < 0:
-            raise ValueError(f"seeds must be >= 0, got {list(self.seeds)}.")
+        if min(*self.seeds, self.prior_seed or 0, 0) < 0:
+            raise ValueError(f"seeds must be >= 0, got {list(self.seeds)}, prior_seed {self.prior_seed}.")
         self._check_targets()
         for table, people in (("victim", self.data.private), ("judge", self.data.private)):
             getattr(self, table).check(table, self.data, people)
@@ -163,12 +124,21 @@ class Suite:
             self.audit.check("audit", self.data, self.data.private)
         if self.public_net is not None:
             self.public_net.check("public_net", self.data, self.data.defender)
+        if self.embedder is not None:
+            self.embedder.check("embedder", self.data, self.data.defender)
+        self._check_needs()
 
     def meet(self, attack: Entry[Attack[Any]], defense: Entry[Defense]) -> bool:
         """Whether the suite has a cell of this attack against this defense."""
         if self.crossed is None or defense is self.defenses[0]:
             return True
         return attack in self.attacks[: self.crossed]
+
+    def seed_of_priors(self, seed: int) -> int:
+        """The seed with which the priors of a cell of this seed are made."""
+        if self.prior_seed is not None:
+            return self.prior_seed
+        return self.seeds[0] if self.share_priors else seed
 
     def _check_targets(self) -> None:
         people, targets = self.data.private, self.targets
@@ -180,6 +150,15 @@ class Suite:
         wrong = [label for label in targets.labels if not 0 <= label < people]
         if wrong:
             raise ValueError(f"targets: label {wrong[0]} is not in [0, {people}). Choose another.")
+
+    def _check_needs(self) -> None:
+        """Raise ValueError where a metric needs a table that the suite lacks."""
+        for metric in self.metrics:
+            lacks = [one for one in ("audit", "embedder") if one in metric.needs and not getattr(self, one)]
+            if lacks:
+                raise ValueError(
+                    f"metrics: '{metric.name}' needs the table [{lacks[0]}]. Add it, or drop the metric."
+                )
 
     def with_plugins(self, *plugins: Plugin) -> Suite:
         """The suite with more attacks or defenses under their names; one of that name is replaced."""
@@ -214,7 +193,9 @@ def load_suite(name: str | Path) -> Suite:
         raise SuiteError(f"suite {name}: cannot be read ({error}). Give a readable TOML file.") from error
     except tomllib.TOMLDecodeError as error:
         raise SuiteError(f"suite {file.name}: is no TOML ({error}). Mend that line.") from error
-    return parse_suite(raw, where=f"suite {file.name}", folder=file.parent)
+    # nobody keeps images inside the installed package
+    folder = Path.cwd() if file.parent == SUITES else file.parent
+    return parse_suite(raw, where=f"suite {file.name}", folder=folder)
 
 
 def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) -> Suite:
@@ -243,12 +224,11 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
         "attacks": attacks[: own[0]],
         "defenses": defenses[: own[1]],
         "more": More(attacks=attacks[own[0] :], defenses=defenses[own[1] :]),
-        "metrics": tuple(
-            reader.build(reader.call(get_metric, name, "metrics"), {}, "metrics") for name in head.metrics
-        ),
+        "metrics": reader.metrics(raw, head.metrics),
         "targets": reader.build(Targets, raw.get("targets", {}), "targets"),
         "limits": reader.build(Limits, raw.get("limits", {}), "limits"),
         **{name: reader.net(raw, name) for name in ("audit", "public_net") if name in raw},
+        **({"embedder": reader.embedder(raw)} if "embedder" in raw else {}),
     }
     del fields["metrics"]
     return reader.place(lambda: Suite(**{name: getattr(head, name) for name in fields}, **tables), "")
@@ -262,6 +242,7 @@ class _Head:
     metrics: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     share_priors: bool = False
+    prior_seed: int | None = None
     white_box: tuple[View, ...] = ("stripped",)
     crossed: int | None = None
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
@@ -273,10 +254,12 @@ _TABLES = (
     "victim",
     "judge",
     "audit",
+    "embedder",
     "public_net",
     "attacks",
     "defenses",
     "limits",
+    "metric",
     "more",
 )
 
@@ -319,18 +302,27 @@ class _Reader:
             if not isinstance(raw.get(name), Mapping):
                 raise SuiteError(f"{self.where}: table [{name}] is missing. Add it.")
 
+    def metrics(self, raw: Mapping[str, Any], names: tuple[str, ...]) -> tuple[Metric, ...]:
+        tables = metric_tables(raw, names, where=self.where)
+        kinds = {name: self.call(get_metric, name, "metrics") for name in names}
+        made = [self.build(kinds[name], tables.get(name, {}), f"metric.{name}") for name in names]
+        return tuple(beside(one, self.folder) for one in made)
+
     def data(self, raw: Mapping[str, Any]) -> DataSpec:
         values = dict(raw["data"])
         kinds: dict[str, type[DataSpec]] = {"synthfaces": SynthFacesData, "folder": FolderData}
         kind = values.pop("kind", "synthfaces")
         if kind not in kinds:
-            raise SuiteError(f"{self.at('data')}: {_unknown('kind', str(kind), kinds)}")
+            raise SuiteError(f"{self.at('data')}: {unknown('kind', str(kind), kinds)}")
         spec = self.build(kinds[kind], values, "data")
         if isinstance(spec, FolderData):
             return dataclasses.replace(spec, path=str(self.folder / Path(spec.path).expanduser()))
         return spec
 
     def net(self, raw: Mapping[str, Any], table: str) -> NetChoice:
+        return self.chosen(raw, table, NetChoice)
+
+    def chosen(self, raw: Mapping[str, Any], table: str, kind: type[N]) -> N:
         # the recipe is built by itself so that a wrong key is reported with the fields of the recipe
         values = raw[table]
         if not isinstance(values, Mapping):
@@ -338,7 +330,13 @@ class _Reader:
         start = raw["victim"] if table == "public_net" else {}
         plain = {name: value for name, value in {**start, **values}.items() if name != "recipe"}
         recipe = self.build(Recipe, values.get("recipe", start.get("recipe", {})), f"{table}.recipe")
-        return dataclasses.replace(self.build(NetChoice, plain, table), recipe=recipe)
+        return dataclasses.replace(self.build(kind, plain, table), recipe=recipe)
+
+    def embedder(self, raw: Mapping[str, Any]) -> EmbedderChoice:
+        choice = self.chosen(raw, "embedder", EmbedderChoice)
+        if choice.weights:
+            return dataclasses.replace(choice, weights=str(self.folder / Path(choice.weights).expanduser()))
+        return choice
 
     def entries(
         self, raw: Mapping[str, Any], table: str, get: Callable[[str], type[P]]
@@ -380,13 +378,7 @@ def _find(name: str | Path) -> Path:
     built_in = SUITES / f"{name}.toml"
     if built_in.is_file():
         return built_in
-    raise SuiteError(_unknown("suite", str(name), list_suites()) + " Or give the path of a .toml file.")
-
-
-def _unknown(word: str, name: str, known: Mapping[str, object] | list[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f" Did you mean '{close[0]}'?" if close else ""
-    return f"unknown {word} '{name}'.{hint} There are: {', '.join(known)}."
+    raise SuiteError(unknown("suite", str(name), list_suites()) + " Or give the path of a .toml file.")
 
 
 def _check_plain(value: object, where: str) -> None:

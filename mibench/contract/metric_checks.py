@@ -6,6 +6,7 @@ import dataclasses
 import math
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +14,10 @@ from torch import Tensor
 from mibench.attack import Reconstructions
 from mibench.contract.check import Answer, Check, checks_of
 from mibench.contract.toy import PEOPLE, context, toy_world
+from mibench.data.split import Labeled
 from mibench.defense import Released
-from mibench.metric import Case, Estimate, Metric, ProtectedVictim
+from mibench.embedder import of_classifier
+from mibench.metric import NEEDS, Case, Estimate, Metric, ProtectedVictim
 from mibench.victim import ScoreVictim
 
 _PROTECTED = (0, 2)
@@ -41,8 +44,11 @@ class MetricSubject:
 
 
 def metric_checks(plugin: type[Metric]) -> list[Check]:
-    """The checks of one metric, beside those of every plugin."""
+    """The checks of one metric, beside those of every plugin; none where it lacks a user's file."""
+    if any(not plugin.toy.get(name) for name in plugin.files):
+        return []
     probes = (
+        asks_for_what_there_is,
         gives_a_sound_estimate,
         repeats_itself,
         order_does_not_matter,
@@ -69,9 +75,23 @@ def case_of(noise: float) -> Case:
         private_test=world.test,
         defender_public=world.defender,
         judge=world.judge,
-        audit=world.judge,
+        audit=world.net,
         truth=world.test.images,
+        embedder=of_classifier(world.public_net),
+        public=Labeled(world.public, torch.arange(len(world.public))),
     )
+
+
+def asks_for_what_there_is(subject: MetricSubject) -> Answer:
+    """Its needs are parts that a case may have, and it declares those that it reads."""
+    strange = sorted(set(subject.plugin.needs) - set(NEEDS))
+    if strange:
+        return f"needs names '{strange[0]}', which no case has. There are: {', '.join(NEEDS)}."
+    lacking: dict[str, Any] = dict.fromkeys(need for need in NEEDS if need not in subject.plugin.needs)
+    case = dataclasses.replace(case_of(_NOISES[0]), **lacking)
+    if subject.measure(case) != subject.estimates[0]:
+        return f"it gives something else without {', '.join(lacking)}. Name in `needs` what it reads."
+    return None
 
 
 def gives_a_sound_estimate(subject: MetricSubject) -> Answer:

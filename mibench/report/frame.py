@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from mibench.audit import MEANINGS
 from mibench.errors import RecordError
 from mibench.record import Record
 from mibench.report.escape import plain
@@ -149,7 +150,8 @@ def flags(record: Json) -> tuple[str, ...]:
     """The sanity flags of a cell in plain words; a flag may be a word or a table of name and message."""
     found = record.get("flags") or ()
     texts = (" ".join(map(str, flag.values())) if isinstance(flag, Mapping) else str(flag) for flag in found)
-    return tuple(plain(text.replace("_", " ")) for text in texts)
+    told = (text.replace("_", " ") + (f" ({MEANINGS[text]})" if text in MEANINGS else "") for text in texts)
+    return tuple(plain(text) for text in told)
 
 
 def data_label(data: Json) -> str:

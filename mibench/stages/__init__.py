@@ -15,7 +15,7 @@ import torch
 from mibench.plugin import Context, Progress
 from mibench.stages.attacking import adapt, invert
 from mibench.stages.measuring import measure
-from mibench.stages.preparing import judge, load_data, public_net, train_prior
+from mibench.stages.preparing import embedder, judge, load_data, public_net, train_prior
 from mibench.stages.protecting import learn_output, train
 from mibench.stages.work import Work
 from mibench.store import Artifact, Store
@@ -26,6 +26,7 @@ __all__ = ["STAGES", "execute"]
 STAGES: dict[str, Callable[[Work], Artifact]] = {
     "data": load_data,
     "judge": judge,
+    "embedder": embedder,
     "prior": train_prior,
     "public_net": public_net,
     "train": train,

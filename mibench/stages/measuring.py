@@ -16,7 +16,7 @@ from mibench.provenance import provenance
 from mibench.registry import get_metric
 from mibench.stages.protecting import deployed, log_released
 from mibench.stages.scrutiny import Attacked, scrutiny
-from mibench.stages.work import Work, joined_notes, trained_net
+from mibench.stages.work import POINTS, Work, embedder_of, joined_notes, trained_net
 from mibench.store import Artifact
 from mibench.victim import ScoreVictim
 
@@ -37,8 +37,18 @@ def measure(work: Work) -> Artifact:
         max_batch=work.ctx.max_batch,
         audit=None if audit is None else trained_net(audit, work.ctx.device),
         truth=_truth(models, work.labeled("private")),
+        public=work.labeled("public") if "public" in work.task.inputs else None,
     )
-    metrics: list[Metric] = [get_metric(m["name"]).from_params(m["params"]) for m in work.params["metrics"]]
+    space = work.input("embedder") if "embedder" in work.task.inputs else None
+    if space is not None:
+        case.embedder = embedder_of(space, work.ctx.device)
+        case.private_points, case.public_points = (
+            space.tensors[f"{POINTS}{part}"] for part in ("private", "public")
+        )
+    paths = work.task.locator.get("paths", {})  # of users' files
+    metrics: list[Metric] = [
+        get_metric(m["name"]).planned(m["params"], paths.get(m["name"], {})) for m in work.params["metrics"]
+    ]
     estimates: dict[str, Any] = {}
     for i, metric in enumerate(metrics):
         with _noted(f"metric '{metric.name}'"):
@@ -53,6 +63,7 @@ def measure(work: Work) -> Artifact:
             "scrutiny": scrutiny(case, [model.attacked for model in models], work.ctx.child("scrutiny")),
             "judge_accuracy": judge.value["accuracy"],
             "audit_accuracy": None if audit is None else audit.value["accuracy"],
+            "embedder_accuracy": None if space is None else space.value["accuracy"],
             "provenance": provenance(work.ctx.device),
         },
         work.task.description(),

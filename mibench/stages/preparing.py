@@ -8,11 +8,23 @@ from mibench.data.folder import FolderData
 from mibench.data.source import Source
 from mibench.data.split import check_disjoint
 from mibench.data.synthetic import SynthFacesData
+from mibench.embedder import centroids, embed, facenet_state
 from mibench.errors import PluginError
 from mibench.plugin import build_dataclass
-from mibench.stages.work import Work, image_tensors, new_net, prior_spec_of, trained_net, weights
+from mibench.rates import in_top
+from mibench.stages.work import (
+    POINTS,
+    Work,
+    embedder_of,
+    image_tensors,
+    new_net,
+    prior_spec_of,
+    trained_net,
+    weights,
+)
 from mibench.store import Artifact
 from mibench.training import Recipe, accuracy, fit
+from mibench.weights import read_weights
 
 SOURCES: dict[str, type[Source]] = {"synthfaces": SynthFacesData, "folder": FolderData}
 
@@ -42,6 +54,31 @@ def judge(work: Work) -> Artifact:
 def public_net(work: Work) -> Artifact:
     """A classifier of the people on the defender's public images."""
     return _classifier(work, "defender")
+
+
+def embedder(work: Work) -> Artifact:
+    """A space of faces, where private and public images lie in it, and how well it knows private people.
+
+    Its accuracy is the share of private test images that lie nearest to their own person's centroid, which is
+    taken over the training images; nobody private and no image of the attacker's shapes the space itself.
+    """
+    result = _ready_embedder(work) if "weights" in work.params else _classifier(work, "defender")
+    space = embedder_of(result, work.ctx.device)
+    private, test = work.labeled("private"), work.labeled("private", "test")
+    places = {
+        part: embed(space, images, max_batch=work.ctx.max_batch)
+        for part, images in (("private", private.images), ("public", work.public()), ("test", test.images))
+    }
+    likeness = places.pop("test") @ centroids(places["private"], private.labels).T
+    value = float(in_top(likeness, test.labels, places=1).float().mean())
+    tensors = {**result.tensors, **{f"{POINTS}{part}": points for part, points in places.items()}}
+    return Artifact(tensors, {**result.value, "accuracy": value}, result.task)
+
+
+def _ready_embedder(work: Work) -> Artifact:
+    path = work.task.locator["weights"]
+    tensors = read_weights(path, digest=work.params["weights"])
+    return work.result(facenet_state(tensors, where=f"weights {path}"))
 
 
 def train_prior(work: Work) -> Artifact:

@@ -46,17 +46,14 @@ def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
     Keys: `hits`, by protected label as text a 0 or 1 for each image in order; `effort`, list of {queries,
     aa, loss};
     `restarts`, {single, gain} or None; `rise`, gain of AA over the effort curve, or None;
+    `second_hits`, the same as `hits` of the `audit` judge and the `embedder`, only where the cell has one;
     `silent_gradients`, share of images whose gradient is nothing, or None without a white-box view.
     """
     hits = in_top(case.logits, case.got.targets, places=1)
     rows = case.protected
     labels = case.got.targets[rows]
-    by_label = {
-        str(label): "".join("01"[hit] for hit in hits[rows][labels == label].tolist())
-        for label in labels.unique().tolist()
-    }
     curve = _effort(case, models)
-    found: Json = {"hits": by_label, "effort": [], "restarts": None, "rise": None}
+    found: Json = {"hits": _by_label(hits[rows], labels), "effort": [], "restarts": None, "rise": None}
     if curve is not None:
         found["effort"] = [_point(*step, labels, ctx.child("effort")) for step in curve]
         found["rise"] = _json(gain(curve[0][1], curve[-1][1], labels, ctx.child("rise")))
@@ -66,7 +63,28 @@ def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
             "single": _json(rate(single, labels, ctx.child("single"))),
             "gain": _json(gain(single, hits[rows], labels, ctx.child("restarts"))),
         }
+    seconds = _seconds(case)
+    if seconds:
+        found["second_hits"] = {name: _by_label(opinion[rows], labels) for name, opinion in seconds.items()}
     return {**found, "silent_gradients": _silent_share(case, models)}
+
+
+def _seconds(case: Case) -> dict[str, Tensor]:
+    """(B,) bool by name: second opinions that take a reconstruction for its label, as the judge does."""
+    opinions = {}
+    if case.audit is not None:
+        opinions["audit"] = case.audit_logits
+    if case.embedder is not None:
+        opinions["embedder"] = case.likeness
+    return {name: in_top(opinion, case.got.targets, places=1) for name, opinion in opinions.items()}
+
+
+def _by_label(hits: Tensor, labels: Tensor) -> dict[str, str]:
+    """Hits (N,) as text, a 0 or 1 for each row of a label in order, by label (N,) as text."""
+    return {
+        str(label): "".join("01"[hit] for hit in hits[labels == label].tolist())
+        for label in labels.unique().tolist()
+    }
 
 
 def _effort(case: Case, models: Sequence[Attacked]) -> list[tuple[int, Tensor, Tensor]] | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from mibench.attack import Attack
 from mibench.data.split import Labeled, dequantize, quantize
 from mibench.defense import Defense
+from mibench.embedder import Embedder, of_classifier, of_facenet
 from mibench.errors import PluginError, StoreError
 from mibench.graph import BASELINE
 from mibench.nets import NetSpec, build
@@ -22,6 +23,8 @@ from mibench.registry import get_attack, get_defense, source_digest
 from mibench.store import Artifact, Store
 from mibench.task import Task
 from mibench.victim import freeze
+
+POINTS = "points/"  # begins the names of an embedder's tensors that are no weights, which hold no slash
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,18 @@ def trained_net(artifact: Artifact, device: torch.device) -> Classifier:
     net.load_state_dict(artifact.tensors)
     freeze(net)
     return net.to(device)
+
+
+def embedder_of(artifact: Artifact, device: torch.device) -> Embedder:
+    """The space of faces of an `embedder` artifact, frozen, on a device."""
+    state = {name: value for name, value in artifact.tensors.items() if not name.startswith(POINTS)}
+    if "weights" in artifact.task["params"]:
+        space = of_facenet(state, where=f"artifact of '{artifact.task['title']}'")
+    else:
+        net = new_net(artifact.task["params"], Context())
+        net.load_state_dict(state)
+        space = of_classifier(net)
+    return space.to(device)
 
 
 def reshaped(net: Classifier, params: dict[str, Any]) -> Classifier:

@@ -1,0 +1,116 @@
+"""Which classifier a table of a suite names, how it is trained, and which space of faces it may give."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from pydantic import ConfigDict
+
+from mibench.data.source import Source
+from mibench.embedder import PRETRAINED
+from mibench.nets import CLASSIFIERS, NetSpec, build
+from mibench.training import Recipe
+from mibench.weights import weights_digest
+
+_FORBID = ConfigDict(extra="forbid")
+
+
+def unknown(word: str, name: str, known: Mapping[str, object] | list[str]) -> str:
+    """A sentence that says that there is no such thing, with a close name and all that there are."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f" Did you mean '{close[0]}'?" if close else ""
+    return f"unknown {word} '{name}'.{hint} There are: {', '.join(known)}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetChoice:
+    """A classifier of the suite: architecture and training.
+
+    Args:
+        net: name in `mibench.nets.CLASSIFIERS`.
+        width: channels of the first stage; 0 takes the architecture's published width.
+        recipe: how it is trained.
+        min_accuracy: test accuracy of a judge in [0, 1] below which its records are flagged.
+    """
+
+    net: str
+    width: int = 0
+    recipe: Recipe = field(default_factory=Recipe)
+    min_accuracy: float = 0.0
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+    def __post_init__(self) -> None:
+        if self.net not in CLASSIFIERS:
+            raise ValueError(unknown("network", self.net, CLASSIFIERS))
+        if self.width < 0:
+            raise ValueError(f"width must be >= 0, got {self.width}.")
+        if not 0 <= self.min_accuracy <= 1:
+            raise ValueError(f"min_accuracy must lie in [0, 1], got {self.min_accuracy}.")
+
+    def spec(self, data: Source, num_classes: int) -> NetSpec:
+        """The architecture for the images of some data."""
+        return NetSpec(
+            name=self.net,
+            width=self.width,
+            channels=data.channels,
+            size=data.size,
+            num_classes=num_classes,
+        )
+
+    def params(self, data: Source, num_classes: int) -> dict[str, Any]:
+        """Architecture and recipe as parameters of a task."""
+        spec = self.spec(data, num_classes)
+        return {"net": dataclasses.asdict(spec), "recipe": dataclasses.asdict(self.recipe)}
+
+    def check(self, table: str, data: Source, num_classes: int) -> None:
+        """Raise ValueError, with the table, where the architecture cannot take these images."""
+        try:
+            # built for good: torch's meta device would be lighter, but its first use imports for seconds
+            build(self.spec(data, num_classes), torch.Generator())
+        except ValueError as error:
+            raise ValueError(f"{table}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedderChoice(NetChoice):
+    """A space of faces that knows nobody private: features of a classifier of the defender's people.
+
+    Args:
+        weights: file with ready weights of `inception_resnet_v1` (facenet-pytorch's); empty trains the net.
+        min_accuracy: share of private test images in [0, 1] that must lie nearest to their own person's
+            centroid; records are flagged below it.
+    """
+
+    weights: str = ""
+    __pydantic_config__: ClassVar[ConfigDict] = _FORBID
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights and self.net != PRETRAINED:
+            raise ValueError(
+                f"weights are read for net '{PRETRAINED}' alone, got '{self.net}'. Leave them out."
+            )
+        if self.weights and (self.width or self.recipe != Recipe()):
+            raise ValueError(
+                "width and recipe train a net, and weights are those of a trained one. Leave out one."
+            )
+
+    def task_params(self, data: Source, people: int) -> dict[str, Any]:
+        """Parameters of the task that makes it; ready weights are named by their content, never by a path.
+
+        Args:
+            data: gives the image size and channels.
+            people: number of the defender's people.
+
+        Raises:
+            WeightsError: the file cannot be read.
+        """
+        if not self.weights:
+            return self.params(data, people)
+        shape = {"name": self.net, "channels": data.channels, "size": data.size}
+        return {"net": shape, "weights": weights_digest(self.weights)}
