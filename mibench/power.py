@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mibench.flags import attacks_people, scene
 from mibench.record import Record
+from mibench.statistics import sign_flips, sign_patterns
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
@@ -191,7 +192,7 @@ class _Trial:
         self.images = images
         self.plain: Floats = random.binomial(images, rates, size) / images
         self.rates: Floats = np.where(random.random(size) < who.kept, rates, fresh)
-        self.signs = _signs(people, random)
+        self.signs = sign_patterns(people) if people <= _MANY else None
 
     def power(self, share: float, rivals: int) -> float:
         """The chance of p < ALPHA after Holm where a defense takes this share of every rate, in [0, 1]."""
@@ -206,20 +207,4 @@ class _Trial:
             size = np.sqrt((differences**2).sum(1))
             ratio = np.divide(reached, size, out=np.zeros_like(size), where=size > 0)
             return np.array([math.erfc(one / math.sqrt(2)) for one in ratio])
-        flipped = self.signs @ differences.T.astype(np.float32)
-        count = (flipped >= reached - 1e-4).sum(0)  # sums are multiples of 1 / images, up to rounding
-        is_all = len(self.signs) < SIGN_PATTERNS
-        tail = count / len(self.signs) if is_all else (count + 1) / (len(self.signs) + 1)
-        p_values: Floats = np.minimum(2 * tail, 1.0)
-        return p_values
-
-
-def _signs(people: int, random: np.random.Generator) -> NDArray[np.float32] | None:
-    """Sign patterns (S, N): all of them, else as many random ones as the test draws; None for many people."""
-    if people > _MANY:
-        return None
-    if 2**people <= SIGN_PATTERNS:
-        bits = np.arange(2**people)[:, None] >> np.arange(people) & 1
-    else:
-        bits = random.integers(2, size=(SIGN_PATTERNS, people))
-    return (2 * bits - 1).astype(np.float32)
+        return sign_flips(differences, self.signs)

@@ -205,6 +205,36 @@ def sign_flip(differences: NDArray[np.float64], *, draws: int = 9999) -> float:
     return float(found.pvalue)
 
 
+def sign_patterns(pairs: int, *, draws: int = 9999) -> NDArray[np.float32]:
+    """The signs (S, pairs), +1 or -1, that `sign_flip` tries: all where there are at most `draws` of them."""
+    if 2**pairs <= draws:
+        bits = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1
+    else:
+        bits = np.random.default_rng(0).integers(2, size=(draws, pairs))
+    return (2 * bits - 1).astype(np.float32)
+
+
+def sign_flips(
+    differences: NDArray[np.float64], patterns: NDArray[np.float32], *, draws: int = 9999
+) -> NDArray[np.float64]:
+    """The p-values (R,) of `sign_flip` for rows of differences (R, N), a hundred times as fast.
+
+    Where not all patterns are tried, others are drawn than there.
+
+    Args:
+        differences: (R, N), of shares of images, so that different sums are 1e-4 apart or more.
+        patterns: see `sign_patterns`, for N pairs.
+        draws: the number of patterns, if not all of them.
+    """
+    reached = np.abs(differences.sum(1))
+    flipped = patterns @ differences.T.astype(np.float32)
+    count = (flipped >= reached - 5e-5).sum(0)
+    is_all = len(patterns) < draws or len(patterns) == 2 ** differences.shape[1]
+    tail = count / len(patterns) if is_all else (count + 1) / (len(patterns) + 1)
+    p_values: NDArray[np.float64] = np.minimum(2 * tail, 1.0)
+    return p_values
+
+
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     """P-values (N,) adjusted to be read together: with 5 % chance at most any below 0.05 is a false alarm.
 

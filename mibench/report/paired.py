@@ -65,12 +65,12 @@ def differences(records: Iterable[Json | Record]) -> list[Difference]:
     """
     groups: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     kept = [record for record in latest(records) if attacks_people(record)]
-    plain = {runs for one in kept if _is_undefended(one) and (runs := _runs(one))}
+    plain = {runs for one in kept if _is_undefended(one) and (runs := runs_of(one))}
     for name, group in _rows(kept).items():
         for record in group:
-            if _is_undefended(record) or _runs(record) not in plain:
-                groups[name][_defense(record)].update(_shares(record))
-    for defense, shares in _worst(kept).items():
+            if _is_undefended(record) or runs_of(record) not in plain:
+                groups[name][_defense(record)].update(people_shares(record))
+    for defense, shares in worst_people(kept).items():
         groups[WORST][defense] = shares
     undefended = {_defense(one) for one in kept if _is_undefended(one)}
     return [found for name, group in groups.items() for found in _against(name, group, undefended)]
@@ -126,12 +126,12 @@ def _rows(records: Sequence[Json]) -> dict[str, list[Json]]:
     return rows
 
 
-def _shares(record: Json) -> dict[str, float]:
+def people_shares(record: Json) -> dict[str, float]:
     """The share of hits of each protected person, by a name of scene, seed and label."""
     return {f"{scene(record)} {label}": _mean(hits) for label, hits in record["hits"].items() if hits}
 
 
-def _worst(records: Sequence[Json]) -> dict[str, dict[str, float]]:
+def worst_people(records: Sequence[Json]) -> dict[str, dict[str, float]]:
     """By defense, the share of hits of the best attack on each person."""
     found: dict[str, dict[str, float]] = defaultdict(dict)
     scenes: dict[str, list[Json]] = defaultdict(list)
@@ -178,7 +178,7 @@ def _difference(
     )
 
 
-def _runs(record: Json) -> tuple[str, ...]:
+def runs_of(record: Json) -> tuple[str, ...]:
     """Keys of the inversions behind a record; empty where it names none."""
     models = part(record, "keys").get("models") or ()
     return tuple(str(model.get("invert")) for model in models)
