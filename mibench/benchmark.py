@@ -16,6 +16,7 @@ from mibench.errors import DeviceError, RecordError
 from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
+from mibench.report.evidence import FILE as EVIDENCE
 from mibench.report.frame import CELL_NAME
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
 from mibench.store import Store, write_atomically
@@ -149,8 +150,10 @@ def _reported(folder: Path) -> list[Path]:
 
 
 def _source_of_report(folder: Path) -> str:
-    """SHA-256 over the records and the report's code and templates."""
+    """SHA-256 over the records, what lies beside the cells' pages, and the report's code and templates."""
     digest = hashlib.sha256((folder / "records.jsonl").read_bytes())
+    for file in sorted(folder.glob(f"cells/*/{EVIDENCE}")):
+        digest.update(file.read_bytes())
     for file in sorted(Path(report.__file__).parent.rglob("*")):
         if file.suffix in {".py", ".j2"}:
             digest.update(file.read_bytes())

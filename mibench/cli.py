@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from mibench import cli_evidence
 from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
 from mibench.cli_options import (
     Attacks,
@@ -51,6 +52,7 @@ app = typer.Typer(
 zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
+cli_evidence.register(app)
 app.command()(doctor)
 
 

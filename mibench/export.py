@@ -1,10 +1,9 @@
-"""The images of every measured cell as files: real ones, reconstructions, and the nearest real ones."""
+"""What lies beside a cell's page: its images, what each model says of them, a suite of the cell alone."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mibench.data.split import dequantize
-from mibench.key import Key
+from mibench.errors import RecordError, SuiteError
+from mibench.evidence import Faces, Gallery, look
+from mibench.one_cell import cell_suite, check_cell_suite, plugin_files
 from mibench.plan import Plan
 from mibench.record import Record
 from mibench.report import save_cell_images
+from mibench.report.evidence import FILE, SUITE_FILE, Evidence, facts_of, read_evidence
 from mibench.report.frame import may_show_images
-from mibench.stages.work import trained_net
-from mibench.store import Artifact, Store
+from mibench.store import Artifact, Store, write_atomically
 from mibench.task import Cell
+from mibench.zoo import in_zoo
 
 _LOG = logging.getLogger(__name__)
 REAL_IMAGES = 2  # of each label, as many as a page shows
@@ -29,100 +30,142 @@ REAL_IMAGES = 2  # of each label, as many as a page shows
 def export_images(
     plan: Plan, store: Store, records: Sequence[Record], folder: Path, *, device: torch.device
 ) -> list[Path]:
-    """Write `folder/cells/<cell>/` for every measured cell whose images may be shown; returns the files.
+    """Write `folder/cells/<cell>/` for every cell: suite, evidence and images; returns the files.
 
-    Nearest means: of all private training images the one with the closest features of the judge. A cell that
-    has its images already is left alone, since its name covers all that they depend on.
+    Images are written where they may be shown. Nearest means: of all private training images the one with
+    the closest features of the judge. What a cell has already is not computed again, since its name covers
+    all that it depends on; files whose content stays are not touched.
 
     Args:
         plan: of the run.
-        store: where its artifacts lie; cells whose images or judge are gone from it are left out, with one
-            warning for all.
+        store: where its artifacts lie; cells whose models, images or judge are gone from it have neither
+            images nor evidence, with one warning for all.
         records: of the plan's cells, in their order.
         folder: of the results.
-        device: where the judge computes.
+        device: where judges and victims compute.
     """
-    files = []
-    gallery: _Gallery | None = None
-    left_out = 0
+    export = _Export(plan, store, folder, device)
     for cell, record in zip(plan.cells, records, strict=True):
-        place = folder / "cells" / cell.id
-        if record.status != "ok" or not may_show_images(vars(record)):
-            continue
-        if (place / "reconstructions.png").is_file():
-            continue
-        inputs = plan.tasks[cell.measure].inputs
-        if gallery is None:  # data and judge are the same for every cell of a plan
-            gallery = _gallery(store, inputs["private"], inputs["judge"], device)
-        exported = [] if gallery is None else _export(cell, store, gallery, place)
-        files += exported
-        left_out += not exported
-    if left_out:
+        export.cell(cell, record)
+    if export.left_out:
         _LOG.warning(
             "images of %d cells: left out, since their artifacts are gone from store %s. "
             "Remove the cells' measurements from it, or take another store, to make them again.",
-            left_out,
+            export.left_out,
             store.root,
         )
-    return files
+    return export.files
 
 
-class _Gallery:
-    """The private training images, and the judge who finds the nearest of them."""
+class _Export:
+    """The files of a plan's cells as they are written."""
 
-    def __init__(self, private: Artifact, judge: Artifact, device: torch.device) -> None:
-        self.images = private.tensors["train_images"]
-        self.labels = private.tensors["train_labels"]
-        self.device = device
-        self.net = trained_net(judge, device)
+    def __init__(self, plan: Plan, store: Store, folder: Path, device: torch.device) -> None:
+        self.plan, self.store, self.folder, self.device = plan, store, folder, device
+        self.files: list[Path] = []
+        self.left_out = 0
+        self._gallery: Gallery | None = None
+        self._is_gone = False
 
-    @cached_property
-    def features(self) -> Tensor:
-        """Features of all private training images, (N, D)."""
-        return self._features(self.images)
+    def cell(self, cell: Cell, record: Record) -> None:
+        """Write what a cell lacks."""
+        place = self.folder / "cells" / cell.id
+        before = _known(place)
+        shots = None if before is None else before.shots
+        shows = may_show_images(vars(record)) and not (place / "reconstructions.png").is_file()
+        if record.status == "ok" and (shows or shots is None):
+            gallery = self.gallery(cell)
+            found = None if gallery is None else look(cell, self.store, gallery)
+            if gallery is None or found is None:
+                self.left_out += 1
+            else:
+                faces, told = found
+                shots = tuple(told)
+                self.files += _save(cell, faces, gallery, place) if shows else []
+        self.write(
+            place / FILE,
+            Evidence(
+                cell=cell.id,
+                facts=facts_of(vars(record)),
+                shots=shots,
+                files=self.suite_files(cell, place),
+                options=_options(self.plan, cell, record),
+            )
+            .to_json()
+            .encode(),
+        )
 
-    def _features(self, images: Tensor) -> Tensor:
-        with torch.no_grad():
-            parts = [self.net.features(dequantize(x).to(self.device)).cpu() for x in images.split(256)]
-        return torch.cat(parts)
+    def suite_files(self, cell: Cell, place: Path) -> tuple[str, ...]:
+        """Write the suite of a cell alone and the plugins that it needs; none where no file can say it."""
+        try:
+            text = cell_suite(self.plan, cell, place)
+            if not _holds(place / SUITE_FILE, text.encode()):
+                check_cell_suite(text, self.plan, cell, place)
+        except SuiteError as error:
+            _LOG.warning("%s", error)
+            (place / SUITE_FILE).unlink(missing_ok=True)
+            return ()
+        plugins = plugin_files(self.plan, cell)
+        for name, source in plugins.items():
+            self.write(place / name, source.read_bytes())
+        self.write(place / SUITE_FILE, text.encode())
+        return (SUITE_FILE, *plugins)
 
-    def nearest(self, images: Tensor) -> Tensor:
-        """The private training image nearest to each of images (B, C, H, W), all uint8."""
-        return self.images[torch.cdist(self._features(images), self.features).argmin(1)]
+    def write(self, file: Path, payload: bytes) -> None:
+        """Write a file whose content changed."""
+        if not _holds(file, payload):
+            write_atomically(file, payload)
+            self.files.append(file)
 
-    def real(self, labels: Sequence[int]) -> Tensor:
-        """The first training images of each label, (T, R, C, H, W), uint8, equally many for each."""
-        own = [self.images[self.labels == label][:REAL_IMAGES] for label in labels]
-        count = min(len(images) for images in own)
-        return torch.stack([images[:count] for images in own])
+    def gallery(self, cell: Cell) -> Gallery | None:
+        """The gallery, or None where what it shows is gone from the store."""
+        if self._gallery is None and not self._is_gone:  # every cell of a plan has the same
+            inputs = self.plan.tasks[cell.measure].inputs
+            private, judge = self.artifact(inputs["private"]), self.artifact(inputs["judge"])
+            audit = self.artifact(inputs["audit"]) if "audit" in inputs else None
+            self._is_gone = private is None or judge is None or (audit is None and "audit" in inputs)
+            if private is not None and judge is not None and not self._is_gone:
+                batch = self.plan.suite.limits.max_batch
+                self._gallery = Gallery(private, judge, audit=audit, device=self.device, max_batch=batch)
+        return self._gallery
+
+    def artifact(self, key: str) -> Artifact | None:
+        """What the store holds under a key."""
+        return self.store.get(key) if self.store.contains(key) else None
 
 
-def _gallery(store: Store, private: Key, judge: Key, device: torch.device) -> _Gallery | None:
-    """The gallery, or None where what it shows is gone from the store."""
-    found = _get(store, private), _get(store, judge)
-    return None if found[0] is None or found[1] is None else _Gallery(found[0], found[1], device)
+def _known(place: Path) -> Evidence | None:
+    """The evidence that lies there; None where there is none, or none that can be read."""
+    try:
+        return read_evidence(place)
+    except RecordError:  # of another version, or broken: it is made again
+        return None
 
 
-def _get(store: Store, key: Key) -> Artifact | None:
-    return store.get(key) if store.contains(key) else None
+def _holds(file: Path, payload: bytes) -> bool:
+    return file.is_file() and file.read_bytes() == payload
 
 
-def _export(cell: Cell, store: Store, gallery: _Gallery, place: Path) -> list[Path]:
-    """The files of one cell; a label that several models were attacked on shows the first of them."""
-    rows: dict[int, Tensor] = {}
-    for model in cell.models:
-        found = _get(store, model.invert)
-        if found is None:
-            return []
+def _options(plan: Plan, cell: Cell, record: Record) -> tuple[str, ...]:
+    """What `mibench run` needs beside the files to give the same bits: the kind of device, and the priors."""
+    device = "cpu" if record.provenance.get("device") == "cpu" else "cuda"
+    keys = plan.ancestors(cell.measure) if cell.measure else set()
+    takes_zoo = any(plan.tasks[key].stage == "prior" and in_zoo(key) for key in keys)
+    return ("--device", device, *(("--no-zoo",) if takes_zoo and not plan.zoo else ()))
+
+
+def _save(cell: Cell, faces: Sequence[Faces], gallery: Gallery, place: Path) -> list[Path]:
+    """The images of one cell; a label that several models were attacked on shows the first of them."""
+    rows: dict[int, tuple[Tensor, Tensor]] = {}
+    for model, seen in zip(cell.models, faces):
         for label in model.targets:
-            rows.setdefault(label, found.tensors["images"][found.tensors["targets"] == label])
-    got = torch.stack(list(rows.values()))
-    nearest = gallery.nearest(got.flatten(0, 1)).unflatten(0, got.shape[:2])
+            own = seen.targets == label
+            rows.setdefault(label, (seen.images[own], gallery.images[seen.nearest[own]]))
     return save_cell_images(
         place,
-        _tiles(gallery.real(list(rows))),
-        _tiles(got),
-        _tiles(nearest),
+        _tiles(gallery.real(list(rows), REAL_IMAGES)),
+        _tiles(torch.stack([got for got, _ in rows.values()])),
+        _tiles(torch.stack([nearest for _, nearest in rows.values()])),
         labels=list(rows),
         protected=[label in cell.protected for label in rows],
     )

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mibench.record import SWEEP
 from mibench.report.caption import judge_facts
 from mibench.report.escape import plain
+from mibench.report.evidence import FILE, SUITE_FILE, Evidence, repeat_command
+from mibench.report.evidence_page import evidence_of, evidence_values
+from mibench.report.flag_meanings import explained_flags
 from mibench.report.frame import (
     Json,
     MetricInfo,
     cells_frame,
     data_label,
-    flags,
     may_show_images,
     metric_infos,
     number,
@@ -34,42 +34,33 @@ def cell_values(record: Json, folder: Path, siblings: Sequence[Json]) -> dict[st
 
     Args:
         record: the cell's record.
-        folder: the cell's folder; its images are shown if they are there and may be.
+        folder: the cell's folder; its images are shown if they are there and may be, as is its evidence.
         siblings: records of the same attack.
     """
     attack, defense = attack_label(record), defense_label(record)
     error = part(record, "error")
     may_show = may_show_images(record)
     shows = may_show and (folder / "reconstructions.png").is_file()
+    evidence = evidence_of(folder)
     return {
         "cell": str(record["cell"]),
         "suite": plain(record.get("suite", "")),
         "attack": attack,
         "defense": defense,
-        "lead": _lead(record),
+        "lead": lead_text(record),
         "status": str(record.get("status")),
         "error": {"stage": plain(error.get("stage", "")), "text": _error_text(error)},
-        "flags": flags(record),
+        "flags": explained_flags(record),
         "picture": _alt_text(record, folder) if shows else "",
         "strips": [f"{k}.png" for k in ("real", "got", "nearest") if (folder / f"{k}.png").is_file()],
         "withheld": not may_show and record.get("status") == "ok",
         "estimates": _estimates(record),
         "context": _context(record),
-        "command": repeat_command(record),
+        "evidence": evidence_values(record, folder, evidence, shows=shows),
+        "repeat": _repeat(record, folder, evidence),
         "tables": _tables(record),
         "neighbors": _neighbors(record, siblings),
     }
-
-
-def repeat_command(record: Json) -> str:
-    """The command line that computes the cell again, into a folder of its own to leave this run as it is."""
-    words = [
-        *("mibench", "run", str(record.get("suite")).removesuffix(SWEEP)),
-        *("--attack", str(part(record, "attack").get("label"))),
-        *("--defense", str(part(record, "defense").get("label"))),
-        *("--seed", str(record.get("seed")), "--out", "repeated"),
-    ]
-    return shlex.join(plain(word) for word in words)
 
 
 def estimate_text(estimate: Json | None, info: MetricInfo) -> tuple[str, str]:
@@ -79,6 +70,17 @@ def estimate_text(estimate: Json | None, info: MetricInfo) -> tuple[str, str]:
     low, high = (number(estimate.get(name)) for name in ("low", "high"))
     form = _percent if info.percent else _digits
     return form(value), f"{form(low)} to {form(high)}" if low < high else ""
+
+
+def _repeat(record: Json, folder: Path, evidence: Evidence | None) -> dict[str, Any]:
+    """The command that makes the cell again, the files that it needs, and what the reader has to bring."""
+    files = [name for name in (() if evidence is None else evidence.files) if (folder / name).is_file()]
+    return {
+        "command": repeat_command(record, evidence, f"cells/{record['cell']}/"),
+        "files": files if SUITE_FILE in files else [],
+        "evidence": FILE if (folder / FILE).is_file() else "",
+        "needs_images": bool(files) and not may_show_images(record),
+    }
 
 
 def _percent(value: float) -> str:
@@ -91,7 +93,7 @@ def _digits(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _lead(record: Json) -> str:
+def lead_text(record: Json) -> str:
     """Who met whom on what, in one line."""
     words = [
         data_label(part(record, "data")),

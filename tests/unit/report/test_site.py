@@ -13,7 +13,7 @@ import pytest
 
 from mibench.errors import RecordError
 from mibench.report import write_all, write_site
-from mibench.report.cell_page import repeat_command
+from mibench.report.evidence import repeat_command
 
 Make = Callable[..., Any]
 VOID = {"col", "meta", "img"}
@@ -137,7 +137,7 @@ def test_hostile_labels_stay_text(make_record: Make, tmp_path: Path) -> None:
 def test_the_command_quotes_labels(make_record: Make) -> None:
     record = make_record(("a b; rm -rf /", "score", False, 0.5))
     assert (
-        repeat_command(record)
+        repeat_command(record, None)
         == "mibench run quick --attack 'a b; rm -rf /' --defense none --seed 0 --out repeated"
     )
 
