@@ -174,8 +174,9 @@ def test_defense_with_an_untrained_prior_is_blocked(make_suite: MakeSuite) -> No
 
 
 def test_no_cell_of_a_built_in_suite_is_blocked() -> None:
-    for name in list_suites():
-        assert [cell.blocked for cell in build_plan(load_suite(name)).cells if cell.blocked] == []
+    # suites of image folders are planned on folders of their own, in test_paper_suites.py
+    for suite in (one for one in map(load_suite, list_suites()) if one.data.kind != "folder"):
+        assert [cell.blocked for cell in build_plan(suite).cells if cell.blocked] == []
 
 
 def test_informed_defense_depends_on_the_attacks_prior(make_suite: MakeSuite) -> None:

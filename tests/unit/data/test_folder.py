@@ -155,7 +155,9 @@ def test_a_number_of_test_images_changes_the_key_of_private_images_alone(faces: 
 
 def test_a_missing_folder_is_told_with_what_belongs_there(tmp_path: Path) -> None:
     data = source(tmp_path / "absent", private=4)
-    wanted = r"absent: there is no such folder\. Put one sub-folder of images for each of 8 people or more there"
+    wanted = (
+        r"absent: there is no such folder\. Put one sub-folder of images for each of 8 people or more there"
+    )
     with pytest.raises(DataError, match=wanted):
         data.part_params("public")
     with pytest.raises(DataError, match=wanted):
