@@ -196,7 +196,7 @@ class Metric(Plugin):
         metric = cls.from_params({**params, **paths})
         if paths and metric.key_params() != params:
             raise WeightsError(
-                f"metric '{cls.name}': {', '.join(paths.values())} has changed since it was planned. Run again."
+                f"metric '{cls.name}': {', '.join(paths.values())} has changed since the plan. Run again."
             )
         return metric
 

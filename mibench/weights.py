@@ -75,19 +75,20 @@ def weights_digest(path: str | Path) -> str:
     return _digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
 
 
-def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str, kind: str = "") -> None:
     """Copy tensors into a net that has exactly these names and shapes.
 
     Args:
         net: changed in place; untouched where anything does not fit.
         tensors: by the names of `net.state_dict()`.
         where: begins the message, for example `weights vgg16.pt`.
+        kind: what the message calls the net; empty takes its class.
 
     Raises:
         WeightsError: names the first missing, unexpected or misshaped tensor.
     """
     own = net.state_dict()
-    kind = type(net).__name__
+    kind = kind or type(net).__name__
     for name, value in own.items():
         if name not in tensors:
             raise WeightsError(f"{where}: '{name}' of {kind} is missing. Give the weights of that network.")
