@@ -1,6 +1,7 @@
 """The command line: each command is a thin call into the package. torch is imported where it is needed.
 
-Exit codes: 0 done, 1 a check failed, 2 bad input, 3 a cell of a run failed, 130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 a check failed, 2 bad input, 3 a cell of a run failed, 4 a paper's number or claim was
+not found again, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mibench.cli_options import (
     Swept,
 )
 from mibench.cli_reported import reported_app
+from mibench.cli_reproduce import reproduce
 from mibench.errors import MibenchError, RecordError
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ app = typer.Typer(
 zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
+app.command()(reproduce)
 cli_evidence.register(app)
 app.command()(doctor)
 
