@@ -91,7 +91,7 @@ def assert_same(found: Record, record: Record) -> None:
 def ran(plan: Plan, folder: Path) -> list[Record]:
     """The records of a run with everything beside them."""
     records = bench(plan, out=folder, jobs=1, device="cpu").records
-    assert {record.status for record in records} == {"ok"}
+    assert [record.error for record in records] == [None] * len(records)
     return records
 
 
@@ -200,6 +200,15 @@ def test_images_and_weights_are_named_from_where_the_cell_lies(tmp_path: Path) -
     (place / "cell.toml").write_text(text, encoding="utf-8")
     (again,) = build_plan(load_suite(place / "cell.toml")).cells
     assert again.measure == cell.measure
+    (record,) = ran(plan, tmp_path / "results")
+    assert record.cell == cell.id
+    assert sorted(file.name for file in place.iterdir()) == ["cell.toml", "evidence.json", "index.html"]
+    evidence = read_evidence(place)
+    assert evidence is not None
+    assert len(evidence.shots or ()) == 4
+    page = (place / "index.html").read_text(encoding="utf-8")
+    assert "name your copy" in page
+    assert 'class="face"' not in page
     with pytest.raises(SuiteError, match="plans"):  # other people are another cell
         check_cell_suite(text.replace("test_fraction = 0.4", "test_fraction = 0.3"), plan, cell, place)
 
