@@ -42,4 +42,4 @@ def to_own_people(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor],
     for label in targets.unique():
         rows, own = targets == label, real[labels == label].double()
         values[rows] = torch.cat([distance(part, own) for part in got[rows].double().split(case.max_batch)])
-    return mean_of(values, targets, ctx)
+    return mean_of(values, targets, ctx, least=0.0)

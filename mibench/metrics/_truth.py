@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,9 @@ from mibench.plugin import Context
 from ._means import mean_of
 
 
-def averaged(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tensor]) -> Estimate | None:
+def averaged(
+    case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tensor], *, least: float = -math.inf
+) -> Estimate | None:
     """The mean distance of protected labels' reconstructions to their true images, with its 95 % interval.
 
     The interval resamples labels, then images.
@@ -22,6 +25,7 @@ def averaged(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tens
         case: the cell.
         ctx: gives the seed of the interval.
         distance: two batches of images (N, C, H, W), float64 in [0, 1] -> a number for each pair, (N,).
+        least: no distance can be below it, see `mean_of`.
 
     Returns:
         The estimate; None where the attack had the goal "class", so that there is no true image.
@@ -31,7 +35,7 @@ def averaged(case: Case, ctx: Context, distance: Callable[[Tensor, Tensor], Tens
         return None
     pairs = zip(case.got.images[rows].split(case.max_batch), case.truth[rows].split(case.max_batch))
     values = torch.cat([distance(got.double(), true.double()) for got, true in pairs])
-    return mean_of(values, case.got.targets[rows], ctx)
+    return mean_of(values, case.got.targets[rows], ctx, least=least)
 
 
 def squared_error(got: Tensor, true: Tensor) -> Tensor:

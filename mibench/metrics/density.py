@@ -42,4 +42,4 @@ class Density(Metric):
         if len(real) <= self.neighbors:
             return None
         balls = balls_around(got, real, radii(real, self.neighbors)).double()
-        return mean_of(balls / self.neighbors, case.got.targets[case.protected], ctx)
+        return mean_of(balls / self.neighbors, case.got.targets[case.protected], ctx, least=0.0)

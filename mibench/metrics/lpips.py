@@ -74,7 +74,7 @@ class PerceptualDistance(Metric):
             pairs = zip(got.float().split(_BATCH), true.float().split(_BATCH))
             return torch.cat([_distances(network, one, other, ctx.device) for one, other in pairs])
 
-        return averaged(case, ctx, distance)
+        return averaged(case, ctx, distance, least=0.0)
 
 
 @lru_cache(maxsize=1)

@@ -88,6 +88,16 @@ def test_a_training_image_is_at_distance_zero_to_the_last_bit(make_case: MakeCas
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_intervals_of_two_people_end_at_zero(name: str, make_case: MakeCase) -> None:
+    """Student's t with one degree of freedom reaches far below the least distance there is."""
+    train = labeled([(0.0, 0.0), (0.0, 0.0)], [0, 1])
+    found = measure(name, make_case([(0.1, 0.0), (0.9, 0.0)], [0, 1], train=train))
+    assert found.low == 0.0
+    assert found.value == pytest.approx((0.01 + 0.81) / 2)
+    assert found.high > found.value
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_without_protected_rows_nothing_is_measured(name: str, make_case: MakeCase) -> None:
     case = make_case([(0.0, 0.0)], [0], protected=[1])
     assert get_metric(name)().measure(case, Context()) is None
