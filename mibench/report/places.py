@@ -65,6 +65,12 @@ def plot_files(scene: Scene) -> dict[str, FigureFile]:
             "FID by defense",
             f"Chart, {scene.name}: FID of each attack's reconstructions against each defense. {see}",
         ),
+        "risk": FigureFile(
+            f"risk{scene.ending}",
+            "Risk by person",
+            f"Histograms, {scene.name}: how many people have which share of their reconstructions "
+            "recognized, for each defense over no defense. The numbers are in risk.csv.",
+        ),
     }
 
 

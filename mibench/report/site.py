@@ -153,7 +153,7 @@ def _downloads(results_dir: Path) -> list[dict[str, str]]:
     """The table files that are there."""
     names = (
         *("comparison.csv", "comparison_long.csv", "comparison.md", "comparison.tex", "by-defense.md"),
-        *("paired.csv", "paired.md", "cells.csv"),
+        *("paired.csv", "paired.md", "risk.csv", "risk.md", "cells.csv"),
         *("curves.csv", "equal-utility.csv", "equal-utility.md", "equal-utility.tex"),
     )
     there = [name for name in names if (results_dir / "tables" / name).is_file()]

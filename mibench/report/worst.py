@@ -54,7 +54,7 @@ def worst_by_label(records: Sequence[Json]) -> dict[str, dict[str, float]]:
     for record in records:
         if attacks_people(record):
             by_defense[str(part(record, "defense").get("label"))].append(record)
-    groups, labels, _ = _comparable(list(by_defense.values()))
+    groups, labels, _ = comparable(list(by_defense.values()))
     found = {}
     for group in groups:
         shares = worst_shares(*halves(group, labels)).tolist()
@@ -64,11 +64,11 @@ def worst_by_label(records: Sequence[Json]) -> dict[str, dict[str, float]]:
 
 def _of_scene(groups: list[list[Json]]) -> list[Json]:
     """The worst cases of the defenses of one scene, from the records of each."""
-    groups, labels, num_attacks = _comparable(groups)
+    groups, labels, num_attacks = comparable(groups)
     return [_worst(group, labels, num_attacks) for group in groups]
 
 
-def _comparable(groups: list[list[Json]]) -> tuple[list[list[Json]], list[str], int]:
+def comparable(groups: list[list[Json]]) -> tuple[list[list[Json]], list[str], int]:
     """The records of each defense by the attacks that all met, the labels that all attacked, and how many."""
     groups = [group for group in groups if len({_label(one) for one in group}) > 1]
     if not groups:

@@ -15,14 +15,16 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
     """The comparison as CSV (wide and tidy), Markdown, LaTeX and HTML, and every metric of every cell.
 
     Where AA was measured, also a line for each defense; where hits are on record, every defense against no
-    defense, person by person; where a defense stands at several levels of its knob, its curves and the
-    comparison at equal utility.
+    defense, person by person, and how the risk is spread over people; where a defense stands at several
+    levels of its knob, its curves and the comparison at equal utility.
     """
     from markupsafe import Markup
 
     from mibench.report.by_defense import by_defense
     from mibench.report.equal_utility import curves_csv, equal_utility
     from mibench.report.paired import differences, paired_frame, to_markdown
+    from mibench.report.risk import exposures, risk_frame
+    from mibench.report.risk import to_markdown as risk_markdown
     from mibench.report.table import comparison
     from mibench.report.table_csv import frame_csv
     from mibench.report.table_html import render
@@ -40,6 +42,8 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
         texts["by-defense.md"] = by_defense(records)
     if found := differences(records):
         texts |= {"paired.csv": frame_csv(paired_frame(found)), "paired.md": to_markdown(found)}
+    if risks := exposures(records):
+        texts |= {"risk.csv": frame_csv(risk_frame(risks)), "risk.md": risk_markdown(risks)}
     if (equal := equal_utility(records)) is not None:
         texts |= {
             "curves.csv": curves_csv(equal.sheets),
@@ -54,16 +58,18 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
 
 
 def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
-    """`figures/`: aa, fid, tradeoff and curves as PNG and PDF; for several scenes with the scene's name."""
-    from mibench.report import curve_plot, plot
+    """`figures/`: aa, fid, tradeoff, risk, curves as PNG and PDF; for several scenes with its name."""
+    from mibench.report import curve_plot, plot, risk_plot
     from mibench.report.curves import sheets_of
     from mibench.report.look import save
+    from mibench.report.risk import exposures
 
     acts = defense_acts(latest(records))
     paths = []
     for scene in scenes_of(records):
         table, chance = plot.plotted(scene.records), plot.chance_level(scene.records)
         figures = plot.figures(table, acts, chance=chance, title=scene.name)
+        figures["risk"] = risk_plot.histograms(exposures(scene.records), title=scene.name)
         for name, file in plot_files(scene).items():
             figure = figures[name]
             if figure is not None:

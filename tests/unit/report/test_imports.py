@@ -13,7 +13,7 @@ import pytest
 from mibench.report import comparison
 
 MODULES = ("write", "table", "plot", "grid", "site", "tiles", "table_text", "table_latex", "table_html",
-           "curves", "curve_plot", "equal_utility")  # fmt: skip
+           "curves", "curve_plot", "equal_utility", "ranks", "risk", "risk_plot")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
