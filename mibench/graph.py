@@ -1,4 +1,7 @@
-"""The growing graph of tasks: one method a stage, as in the stage table of docs/architecture.md."""
+"""The growing graph of tasks: one method a stage, as in the stage table of docs/architecture.md.
+
+Those that judge and measure are in `mibench.ruler`.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,9 @@ from mibench.key import Key
 from mibench.plugin import Plugin
 from mibench.prior import NO_LABELS, PriorSpec
 from mibench.registry import source_digest
-from mibench.net_choice import EmbedderChoice, NetChoice
 from mibench.suite import Suite
-from mibench.task import Extra, Model, Seen, Task
+from mibench.task import Extra, Seen, Task
 
-MEASURE_VERSION = 4  # grows with what a measurement holds beside its metrics
 BASELINE = "none"  # the training that every defense without its own shares with the undefended victim
 
 
@@ -55,28 +56,6 @@ class Graph:
             params=source.part_params(part),
             title=f"{part} images",
             locator={"data": source.locator(), "part": part},
-        )
-
-    def judge(self, which: Literal["judge", "audit"], choice: NetChoice) -> Key:
-        """An evaluation classifier; all seeds share it, because it is the ruler."""
-        return self.add(
-            "judge",
-            which,
-            params={"which": which, **choice.params(self.suite.data, self.suite.data.private)},
-            inputs={"private": self.data("private")},
-            title=f"{which} {choice.net}",
-        )
-
-    def embedder(self, choice: EmbedderChoice) -> Key:
-        """A space of faces, and where private and public images lie in it; all seeds share it."""
-        parts: tuple[Part, ...] = ("private", "public", *(() if choice.weights else ("defender",)))
-        return self.add(
-            "embedder",
-            "embedder",
-            params=choice.task_params(self.suite.data, self.suite.data.defender),
-            inputs={part: self.data(part) for part in parts},
-            title=f"embedder {choice.net}",
-            locator={"weights": choice.weights} if choice.weights else {},
         )
 
     def prior(self, plugin: Plugin, spec: PriorSpec, half: Literal["public", "defender"], seed: int) -> Key:
@@ -303,36 +282,6 @@ class Graph:
             },
             seed=seed,
             title=f"invert {attack.name} against {self.tasks[seen.model].title}",
-        )
-
-    def measure(self, title: str, models: tuple[Model, ...], seed: int) -> Key:
-        """All metrics of one cell."""
-        inputs = {
-            "private": self.data("private"),
-            "defender": self.data("defender"),
-            "judge": self.judge("judge", self.suite.judge),
-        }
-        if self.suite.audit is not None:
-            inputs["audit"] = self.judge("audit", self.suite.audit)
-        needs = {need for metric in self.suite.metrics for need in metric.needs}
-        if self.suite.embedder is not None and "embedder" in needs:
-            inputs["embedder"] = self.embedder(self.suite.embedder)
-        if "public" in needs:
-            inputs["public"] = self.data("public")
-        for i, model in enumerate(models):
-            keys = {"train": model.train, "output": model.output, "invert": model.invert}
-            inputs.update({f"{role}{i}": key for role, key in keys.items() if key is not None})
-        protects = [list(model.protects) for model in models]
-        metrics = [plugin_json(metric) for metric in self.suite.metrics]
-        return self.add(
-            "measure",
-            "measure",
-            version=MEASURE_VERSION,
-            params={"metrics": metrics, "protects": protects},
-            inputs=inputs,
-            seed=seed,
-            title=f"measure {title}",
-            locator={"paths": {metric.name: metric.paths() for metric in self.suite.metrics if metric.files}},
         )
 
     def add_plugin(

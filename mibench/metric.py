@@ -42,11 +42,21 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ProtectedVictim:
-    """One deployed model of a cell and the labels that it protects."""
+    """One deployed model of a cell and the labels that it protects.
+
+    Args:
+        victim: the model.
+        protects: labels.
+        decoy: label of the defender's public person that is to mislead, or None.
+        test_answers: (N,), int64, the labels that it gives to all private test images; None to ask it.
+        public_answers: (M,), int64, the same of all of the defender's public images.
+    """
 
     victim: LabelVictim
     protects: tuple[int, ...]
     decoy: int | None = None
+    test_answers: Tensor | None = None
+    public_answers: Tensor | None = None
 
 
 @dataclass
@@ -117,6 +127,18 @@ class Case:
         with torch.no_grad():
             return torch.cat([audit(part.to(device)).cpu() for part in self.got.images.split(self.max_batch)])
 
+    def test_answers(self, model: ProtectedVictim) -> Tensor:
+        """The labels (N,), int64, that a model of the cell gives to the private test images."""
+        known = model.test_answers
+        return model.victim.labels(self.private_test.images) if known is None else known
+
+    def public_answers(self, model: ProtectedVictim, person: int | None = None) -> Tensor:
+        """The labels (M,), int64, that a model gives to the defender's public images, or to one person's."""
+        public, known = self.defender_public, model.public_answers
+        if known is not None:
+            return known if person is None else known[public.labels == person]
+        return model.victim.labels((public if person is None else public.of(person)).images)
+
     @cached_property
     def points(self) -> Tensor:
         """Where the reconstructions lie in the embedder's space: (B, D), float32, of length 1."""
@@ -157,11 +179,13 @@ class Metric(Plugin):
     """A number about a cell. `better` is the defender's view; `percent` metrics are fractions in [0, 1].
 
     `needs` names the parts of a case that not every suite has: `audit` and `embedder`, which a suite without
-    such a table lacks, and `public`, which is read only where a metric asks for it. `files` names the fields
-    that are paths of a user's files.
+    such a table lacks, and `public`, which is read only where a metric asks for it. `asks_public`: whether it
+    asks the deployed models about all of the defender's public images, which is then done once for all
+    cells. `files` names the fields that are paths of a user's files.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    asks_public: ClassVar[bool] = False
     better: ClassVar[Literal["lower", "higher"]]
     percent: ClassVar[bool] = False
     title: ClassVar[str]

@@ -16,6 +16,7 @@ from mibench.errors import BlockedError, SuiteError
 from mibench.graph import Graph
 from mibench.key import Key
 from mibench.registry import loaded_files
+from mibench.ruler import measure
 from mibench.suite import Entry, Suite
 from mibench.targets import Targets
 from mibench.task import Cell, Model, Seen, Task
@@ -136,8 +137,8 @@ def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], vie
         )
     except BlockedError as error:
         return dataclasses.replace(cell, blocked=str(error))
-    measure = graph.measure(f"{attack.label} on {defense.label}", models, seed)
-    return dataclasses.replace(cell, models=models, measure=measure)
+    key = measure(graph, f"{attack.label} on {defense.label}", models, seed)
+    return dataclasses.replace(cell, models=models, measure=key)
 
 
 def _met(suite: Suite, attack: Entry[Attack[Any]], defense: Defense, view: str) -> Entry[Attack[Any]]:

@@ -33,6 +33,7 @@ _WEIGHTS = {
     "judge": 1000,
     "embedder": 1000,
     "measure": 1000,
+    "answer": 1000,
     "prior": 30,
     "train": 10,
     "adapt": 10,

@@ -22,13 +22,16 @@ from mibench.golden.snapshot import Outcome, Print, Snapshot, as_probes
 from mibench.record import Json
 
 Status = Literal["same", "within", "departed", "stale"]
-STAGES = ("data", "judge", "embedder", "public_net", "prior", "train", "output", "adapt", "invert", "measure")
+STAGES = (
+    *("data", "judge", "embedder", "public_net", "prior", "train", "output"),
+    *("answer", "adapt", "invert", "measure"),
+)
 """In the order in which data flows through them."""
 GRAYS = 1  # gray levels of 255: what rounding to a byte can do
 LEARNED = 0.1  # relative distance of weights, ten times what was measured
 FRACTION = 1 / 8  # of the images that a fraction counts may change sides, and one always: twice the measured
 OTHER = 0.25  # relative, for metrics that are no fractions: three times what was measured
-_FREE = ("adapt", "invert", "measure")
+_FREE = ("answer", "adapt", "invert", "measure")
 
 
 @dataclass(frozen=True)

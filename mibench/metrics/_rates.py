@@ -28,12 +28,9 @@ def false_accepts(case: Case, ctx: Context, *, decoys: bool) -> Estimate | None:
     """
     hits, groups = [], []
     for model in case.victims:
-        public = case.defender_public
-        if decoys:
-            if model.decoy is None:
-                continue
-            public = public.of(model.decoy)
-        answers = model.victim.labels(public.images)
+        if decoys and model.decoy is None:
+            continue
+        answers = case.public_answers(model, model.decoy if decoys else None)
         for label in model.protects:
             hits.append(answers == label)
             groups.append(torch.full_like(answers, label))

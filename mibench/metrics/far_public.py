@@ -22,6 +22,7 @@ class FalseAcceptPublic(Metric):
     title = "FAR (public)"
     better = "lower"
     percent = True
+    asks_public = True
     card = Card(title="False accept rate of people that the model was never taught")
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:

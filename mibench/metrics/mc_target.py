@@ -31,10 +31,11 @@ class McTarget(Metric):
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
         hits = []
+        labels = case.private_test.labels
         for model in case.victims:
-            test = case.private_test.of(*model.protects)
-            if len(test):
-                hits.append(model.victim.labels(test.images) == test.labels)
+            shown = torch.isin(labels, torch.tensor(model.protects))
+            if bool(shown.any()):
+                hits.append((case.test_answers(model) == labels)[shown])
         if not hits:
             return None
         sizes = torch.tensor([len(part) for part in hits])

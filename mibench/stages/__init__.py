@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from mibench.plugin import Context, Progress
+from mibench.stages.answering import answer
 from mibench.stages.attacking import adapt, invert
 from mibench.stages.measuring import measure
 from mibench.stages.preparing import embedder, judge, load_data, public_net, train_prior
@@ -31,6 +32,7 @@ STAGES: dict[str, Callable[[Work], Artifact]] = {
     "public_net": public_net,
     "train": train,
     "output": learn_output,
+    "answer": answer,
     "adapt": adapt,
     "invert": invert,
     "measure": measure,

@@ -14,11 +14,10 @@ from mibench.data.split import Labeled, dequantize
 from mibench.metric import Case, Estimate, Metric, ProtectedVictim
 from mibench.provenance import provenance
 from mibench.registry import get_metric
-from mibench.stages.protecting import deployed, log_released
+from mibench.stages.protecting import as_victim, deployed, log_released
 from mibench.stages.scrutiny import Attacked, scrutiny
 from mibench.stages.work import POINTS, Work, embedder_of, joined_notes, trained_net
 from mibench.store import Artifact
-from mibench.victim import ScoreVictim
 
 
 def measure(work: Work) -> Artifact:
@@ -76,8 +75,7 @@ class _Model:
     def __init__(self, work: Work, index: int) -> None:
         train, invert = work.input(f"train{index}"), work.input(f"invert{index}")
         output = work.input(f"output{index}") if f"output{index}" in work.task.inputs else None
-        device, max_batch = work.ctx.device, work.ctx.max_batch
-        net = trained_net(train, device)
+        net = trained_net(train, work.ctx.device)
         protects = tuple(work.params["protects"][index])
         defended = train.value["notes"] if output is None else joined_notes(train, output.value["notes"])
         attacked = {**invert.value["prior_notes"], **invert.value["notes"]}
@@ -86,17 +84,17 @@ class _Model:
             **defended,
             **{f"attack.{name}": value for name, value in attacked.items()},
         }
-        module = deployed(net, output, device, max_batch)
-        self.attacked = Attacked(_view(invert, net, module), device, invert.tensors)
-        victim = ScoreVictim(
-            module,
-            shape=(net.spec.channels, net.spec.size, net.spec.size),
-            num_classes=net.spec.num_classes,
-            device=device,
-            max_batch=max_batch,
-        )
+        module = deployed(net, output, work.ctx.device, work.ctx.max_batch)
+        self.attacked = Attacked(_view(invert, net, module), work.ctx.device, invert.tensors)
         decoy = defended.get("decoy")
-        self.victim = ProtectedVictim(victim, protects, None if decoy is None else int(decoy))
+        answers = work.input(f"answer{index}").tensors
+        self.victim = ProtectedVictim(
+            as_victim(module, net.spec, work.ctx),
+            protects,
+            None if decoy is None else int(decoy),
+            test_answers=answers["test"],
+            public_answers=answers.get("public"),
+        )
         tensors = invert.tensors
         self.got = Reconstructions(dequantize(tensors["images"]), tensors["targets"], tensors["confidence"])
         self.protected: Tensor = torch.isin(self.got.targets, torch.tensor(protects))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mibench.defense import DefenderView, Released
 from mibench.errors import PluginError
+from mibench.nets import NetSpec
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
 from mibench.stages.preparing import recipe_of
@@ -28,7 +29,7 @@ from mibench.stages.work import (
     weights,
 )
 from mibench.store import Artifact
-from mibench.victim import freeze
+from mibench.victim import ScoreVictim, freeze
 
 _TIMED = 64  # queries in the batch whose time is put on record
 # a larger floor would take the gradient from rows that are still far from their target
@@ -100,6 +101,17 @@ def deployed(net: Classifier, output: Artifact | None, device: torch.device, max
         ctx = Context(seed=stage_seed(task), device=device, scratch=Path(scratch), max_batch=max_batch)
         module = defense_of(task["plugin"], task["params"]["defense"]).protect(net, state, ctx)
     return freeze(module.to(device))
+
+
+def as_victim(module: nn.Module, spec: NetSpec, ctx: Context) -> ScoreVictim:
+    """A deployed model behind the methods of a victim; `spec` is that of its net."""
+    return ScoreVictim(
+        module,
+        shape=(spec.channels, spec.size, spec.size),
+        num_classes=spec.num_classes,
+        device=ctx.device,
+        max_batch=ctx.max_batch,
+    )
 
 
 def log_released(probabilities: Tensor) -> Tensor:
