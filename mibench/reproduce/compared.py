@@ -64,10 +64,15 @@ def shown(layout: Layout, place: Place) -> Iterator[Measure]:
 
 
 def _number(layout: Layout, cells: Cells, place: Place, column: Column, measure: Measure) -> Number:
-    scale = 100.0 if measure.percent else 1.0  # division keeps 87.46 % at 0.8746
-    reported = layout.value(place, column, measure.printed) / scale
+    scale = 0.01 if measure.percent else 1.0
+    # as many digits as are printed: 87.46 % is 0.8746
+    reported = float(f"{layout.value(place, column, measure.printed) * scale:.12g}")
     label = layout.attacks.get(place[2], "")
-    measured = cells.number(label, column, column.metric or measure.metric)
+    measured: Measured | Missing
+    if cells.dataset and place[0] != cells.dataset:  # a paper's data beside other data of it would mislead
+        measured = Missing(f"other data: suite {cells.suite} has {cells.dataset}")
+    else:
+        measured = cells.number(label, column, column.metric or measure.metric)
     verdict, why = _verdict(cells, place, reported, measured)
     return Number(
         place=place, column=column, measure=measure, reported=reported, measured=measured, verdict=verdict,

@@ -54,13 +54,13 @@ class Reproduction:
     def notes(self) -> tuple[str, ...]:
         """How to read the table, one sentence or a few each."""
         cells, layout = self.cells, self.layout
+        several = "s" * (len(cells.seeds) > 1)
         lines = [
-            f"Measured with suite {cells.suite}: {cells.data}, seed{'s' * (len(cells.seeds) > 1)} "
-            f"{', '.join(map(str, cells.seeds))}, {self._people} protected people in all. Reported by "
-            f"{layout.citation}." if layout.paper else f"Measured with suite {cells.suite}: {cells.data}. "
-            f"Paper: {layout.citation}.",
+            f"Measured with suite {cells.suite}: {cells.data}, seed{several} "
+            f"{', '.join(map(str, cells.seeds))}, {self._people} protected people in all.",
+            f"{'Reported by' if layout.paper else 'Paper:'} {layout.citation}.",
             self._comparison,
-        ]  # fmt: skip
+        ]
         if len(cells.seeds) > 1:
             lines.append(
                 "Several seeds: AA is pooled over the people of all seeds, MC(l_t) over test images with "

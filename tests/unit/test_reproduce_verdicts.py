@@ -230,7 +230,7 @@ def test_a_number_matches_where_it_lies_in_the_interval_of_the_papers_data() -> 
     assert "below the measured 95 % interval" in found["MC_all"].why
     assert (found["FID"].verdict, found["FID"].difference) == ("not comparable", -48)
     other = entries([mirror], ("VGG-Face", "", "Mirror"), "none")
-    assert other["AA"].why == "other data: VGG-Face there, folder, 32 px, 100 people here"
+    assert other["AA"].why == "other data: suite celeba-64 has CelebA"
 
 
 def test_other_data_and_missing_cells_are_not_comparable() -> None:
