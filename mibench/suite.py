@@ -330,7 +330,8 @@ class _Reader:
         start = raw["victim"] if table == "public_net" else {}
         plain = {name: value for name, value in {**start, **values}.items() if name != "recipe"}
         recipe = self.build(Recipe, values.get("recipe", start.get("recipe", {})), f"{table}.recipe")
-        return dataclasses.replace(self.build(kind, plain, table), recipe=recipe)
+        choice = self.build(kind, plain, table)
+        return self.place(lambda: dataclasses.replace(choice, recipe=recipe), table)
 
     def embedder(self, raw: Mapping[str, Any]) -> EmbedderChoice:
         choice = self.chosen(raw, "embedder", EmbedderChoice)
