@@ -25,7 +25,7 @@ _MAY_SHIP = frozenset({"synthfaces"})  # a generator repeats the faces that it w
 def plan_zoo(suite: Suite) -> Plan:
     """The part of a suite's plan that makes its generative priors; it has no cells.
 
-    What an attack learns in its own way (a mean face) is left out: it takes no time worth saving.
+    What a run meets only where it is named is planned for as well. What an attack learns in its own way (a mean face) is left out: it takes no time worth saving.
 
     Raises:
         StoreError: the suite's images show real people, whose faces a prior would carry along.
@@ -35,7 +35,8 @@ def plan_zoo(suite: Suite) -> Plan:
             f"zoo: suite {suite.name} has real images ({suite.data.kind}), and a generator repeats the faces "
             "that it was trained on. Only priors of procedural faces belong into the zoo."
         )
-    plan = build_plan(suite, zoo=False)
+    attacks, defenses = (*suite.attacks, *suite.more.attacks), (*suite.defenses, *suite.more.defenses)
+    plan = build_plan(dataclasses.replace(suite, attacks=attacks, defenses=defenses, crossed=None), zoo=False)
     priors = tuple(key for key, task in plan.tasks.items() if is_generative(task))
     kept = {*priors, *(one for key in priors for one in plan.ancestors(key))}
     tasks = {key: task for key, task in plan.tasks.items() if key in kept}
