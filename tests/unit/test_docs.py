@@ -12,9 +12,10 @@ import pytest
 
 from mibench.data.folder import FolderData
 from mibench.data.synthetic import SynthFacesData
+from mibench.net_choice import EmbedderChoice, NetChoice
 from mibench.nets import CLASSIFIERS
 from mibench.registry import plugin_names
-from mibench.suite import NetChoice, Suite, parse_suite
+from mibench.suite import Suite, parse_suite
 from mibench.targets import Limits, Targets
 from mibench.training import Recipe
 
@@ -26,6 +27,7 @@ TABLES = {
     "SynthFacesData": SynthFacesData,
     "FolderData": FolderData,
     "NetChoice": NetChoice,
+    "EmbedderChoice": EmbedderChoice,
     "Recipe": Recipe,
     "Targets": Targets,
     "Limits": Limits,
@@ -46,6 +48,7 @@ def told(name: str) -> dict[str, str]:
         "SynthFacesData": '`kind = "synthfaces"`',
         "FolderData": '`kind = "folder"`',
         "NetChoice": "## `[victim]`",
+        "EmbedderChoice": "## `[embedder]`",
         "Recipe": "`recipe = {",
         "Targets": "## `[targets]`",
         "Limits": "## `[limits]`",
