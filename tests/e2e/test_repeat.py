@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mibench.benchmark import bench
+from mibench.choose import choose
 from mibench.cli import main
 from mibench.errors import SuiteError
 from mibench.export import export_images
@@ -23,7 +24,9 @@ from mibench.record import Record, read_records
 from mibench.registry import forget_files
 from mibench.report.evidence import read_evidence, repeat_command
 from mibench.store import Store
+from mibench.subsuite import part_of_suite
 from mibench.suite import Suite, load_suite
+from mibench.sweep import sweep
 
 MakeSuite = Callable[..., Suite]
 FOLDER_SUITE = """
@@ -213,10 +216,21 @@ def test_images_and_weights_are_named_from_where_the_cell_lies(tmp_path: Path) -
         check_cell_suite(text.replace("test_fraction = 0.4", "test_fraction = 0.3"), plan, cell, place)
 
 
+def test_what_the_command_line_makes_of_a_suite_can_be_told(tmp_path: Path) -> None:
+    picked = choose("quick", attacks=["dmi"], defenses=["rounding@0.5", "bido+ad_mi"], seeds=[4, 2])
+    swept = sweep("quick", defenses=["rounding"], levels=["0.1,0.5"], attacks=["dmi"]).suite
+    part = part_of_suite(
+        "quick", prefix="tifs23-table2", attacks=["dmi"], defenses=["bido", "none"], seeds=[7, 8]
+    )
+    for suite in (picked, swept, part):
+        plan = build_plan(suite)
+        assert len(plan.cells) > 1
+        for cell in plan.cells:
+            check_cell_suite(cell_suite(plan, cell, tmp_path), plan, cell, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["smoke", "quick", "instances", "adaptive"])
 def test_every_built_in_suite_can_be_told_cell_by_cell(name: str, tmp_path: Path) -> None:
-    from mibench.choose import choose
-
     plan = build_plan(choose(name))
     for cell in plan.cells[:: max(1, len(plan.cells) // 4)]:  # each takes a tenth of a second
         check_cell_suite(cell_suite(plan, cell, tmp_path), plan, cell, tmp_path)
