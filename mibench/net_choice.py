@@ -97,7 +97,7 @@ class EmbedderChoice(NetChoice):
             )
         if self.weights and (self.width or self.recipe != Recipe()):
             raise ValueError(
-                "width and recipe train a net, and weights are those of a trained one. Leave out one."
+                "width and recipe train a net, and weights are those of a trained one. Leave one out."
             )
 
     def task_params(self, data: Source, people: int) -> dict[str, Any]:
