@@ -48,12 +48,13 @@ class Print:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One cell: which, how it ended, what was measured, and every protected image's hit."""
+    """One cell: which, how it ended, what was measured, hits of protected images, keys of its inversions."""
 
     name: str
     status: str
     estimates: Json
     hits: Json
+    inverts: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Snapshot:
         return cls(
             made=dict(content["made"]),
             prints=tuple(Print(**one) for one in content["prints"]),
-            cells=tuple(Outcome(**one) for one in content["cells"]),
+            cells=tuple(Outcome(**{**one, "inverts": tuple(one["inverts"])}) for one in content["cells"]),
             percent=tuple(content["percent"]),
         )
 
@@ -116,6 +117,7 @@ def snapshot(plan: Plan, store: Store, records: Sequence[Record]) -> Snapshot:
             status=one.status,
             estimates=cast(Json, finite(one.estimates)),
             hits=one.hits,
+            inverts=tuple(str(model["invert"]) for model in one.keys.get("models", ())),
         )
         for one in records
     ]

@@ -33,7 +33,13 @@ PRINTS = (
     printed("data", uint8=[10.0, 200.0], int64=[0.0, 1.0]),
     printed("invert", uint8=[0.0, 255.0]),
 )
-CELL = Outcome("ami on none", "ok", {"aa": ESTIMATE, "fid": {**ESTIMATE, "value": 20.0}}, {"3": "11111111"})
+CELL = Outcome(
+    "ami on none",
+    "ok",
+    {"aa": ESTIMATE, "fid": {**ESTIMATE, "value": 20.0}},
+    {"3": "11111111"},
+    ("key of invert",),
+)
 GOLDEN = Snapshot({"torch": "2.15"}, PRINTS, (CELL,), ("aa",))
 ELSEWHERE = dataclasses.replace(GOLDEN, made={"torch": "2.16"})
 
@@ -115,8 +121,8 @@ def test_accuracy_may_move_by_an_eighth_of_the_images() -> None:
     [
         ("aa", 0.5 + 4 / 32, "within"),
         ("aa", 0.5 + 5 / 32, "departed"),
-        ("fid", 24.0, "within"),
-        ("fid", 30.0, "departed"),
+        ("fid", 22.0, "within"),
+        ("fid", 23.0, "departed"),
         ("fid", None, "departed"),
     ],
 )
@@ -133,6 +139,30 @@ def test_fractions_may_move_by_images_and_other_metrics_by_a_share(
 def test_a_share_of_successes_may_lose_its_meaning_and_a_distance_may_not() -> None:
     assert compare(GOLDEN, with_cell(estimates={**CELL.estimates, "aa": None})).status == "within"
     assert compare(GOLDEN, with_cell(estimates={**CELL.estimates, "fid": None})).status == "departed"
+
+
+def test_distances_of_another_start_are_others_and_fractions_are_not() -> None:
+    moved = {**CELL.estimates, "fid": {**ESTIMATE, "value": 35.0}}
+    other = changed(2, with_cell(estimates=moved), kinds=kinds(uint8=[17.0, 255.0]))
+    verdict = compare(GOLDEN, other)
+    assert verdict.status == "within"
+    assert verdict.lines[-1].text == "0 of 1 with equal numbers; 1 cells kept other starts"
+    near = changed(2, with_cell(estimates=moved), kinds=kinds(uint8=[16.0, 255.0]))
+    assert compare(GOLDEN, near).status == "departed"
+    lost = {**moved, "aa": {**ESTIMATE, "value": 0.0}}
+    far = changed(2, with_cell(estimates=lost), kinds=kinds(uint8=[17.0, 255.0]))
+    assert compare(GOLDEN, far).status == "departed"
+
+
+def test_a_distance_near_zero_is_held_against_its_usual_size() -> None:
+    cells = [
+        dataclasses.replace(CELL, estimates={"gap": {**ESTIMATE, "value": v}}) for v in (0.001, 5.0, 5.0)
+    ]
+    golden_run = dataclasses.replace(GOLDEN, cells=tuple(cells))
+    for value, status in ((0.4, "within"), (0.6, "departed")):
+        one = dataclasses.replace(cells[0], estimates={"gap": {**ESTIMATE, "value": value}})
+        now = dataclasses.replace(ELSEWHERE, cells=(one, *cells[1:]))
+        assert compare(golden_run, now).status == status
 
 
 def test_hits_and_outcomes_of_cells_are_held_against_the_golden_ones() -> None:
