@@ -12,7 +12,16 @@ from mibench.store import Store
 from mibench.task import Task
 
 # rough shares of time where nothing is known: only ratios count, and only until the first tasks are done
-_GUESS = {"data": 1, "judge": 20, "prior": 60, "train": 20, "adapt": 10, "invert": 15, "public_net": 10, "embedder": 15}
+_GUESS = {
+    "data": 1,
+    "judge": 20,
+    "prior": 60,
+    "train": 20,
+    "adapt": 10,
+    "invert": 15,
+    "public_net": 10,
+    "embedder": 15,
+}
 
 
 class Estimates:

@@ -77,7 +77,7 @@ class Suite:
         seeds: each gives a full repetition, except for data and judges, which all seeds share.
         share_priors: whether all seeds share the priors of the first, attackers' and defenders'. They are the
             dearest part of a suite, and the seeds then vary everything but them.
-        prior_seed: seed of the priors of every seed, whatever the seeds are; None leaves them to `share_priors`.
+        prior_seed: of the priors of every seed, whatever the seeds are; None leaves them to `share_priors`.
         white_box: what a white-box attacker holds of a defense with an output step.
         crossed: attacks, from the first, that meet every defense; the others meet the first defense alone.
             None lets all meet all.

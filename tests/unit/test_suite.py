@@ -173,5 +173,5 @@ def test_metric_that_cannot_be_built_names_its_place(monkeypatch: pytest.MonkeyP
             raise ValueError("broken: level is missing.")
 
     monkeypatch.setattr("mibench.suite.get_metric", lambda _name: Broken)
-    with pytest.raises(SuiteError, match=r"suite mini\.toml, metrics: broken: level is missing"):
+    with pytest.raises(SuiteError, match=r"suite mini\.toml, metric\.aa: broken: level is missing"):
         parse()
