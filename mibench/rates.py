@@ -10,7 +10,7 @@ from mibench.plugin import Context
 from mibench.statistics import grouped_wilson, nested_bootstrap
 
 
-def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> Estimate | None:
+def rate(hits: Tensor, groups: Tensor, *, scale: float = 1.0) -> Estimate | None:
     """The share of hits with its 95 % interval.
 
     The interval is Wilson's with as many independent trials as the differences between groups leave; see
@@ -19,7 +19,6 @@ def rate(hits: Tensor, groups: Tensor, ctx: Context, *, scale: float = 1.0) -> E
     Args:
         hits: (N,), bool.
         groups: (N,), int64; which target or model each hit belongs to.
-        ctx: gives the seed of the bootstrap.
         scale: factor on the share and its interval.
 
     Returns:

@@ -25,7 +25,8 @@ _MAY_SHIP = frozenset({"synthfaces"})  # a generator repeats the faces that it w
 def plan_zoo(suite: Suite) -> Plan:
     """The part of a suite's plan that makes its generative priors; it has no cells.
 
-    What a run meets only where it is named is planned for as well. What an attack learns in its own way (a mean face) is left out: it takes no time worth saving.
+    What a run meets only where it is named is planned for as well. What an attack learns in its own way (a
+    mean face) is left out: it takes no time worth saving.
 
     Raises:
         StoreError: the suite's images show real people, whose faces a prior would carry along.

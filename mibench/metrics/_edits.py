@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from mibench.data.split import dequantize, quantize
 from mibench.metric import Case, Estimate
-from mibench.plugin import Context
 from mibench.rates import in_top
 
 from ._second import first_places, share
@@ -22,7 +21,7 @@ from ._second import first_places, share
 Edit = Callable[[Tensor], Tensor]
 
 
-def surviving(case: Case, ctx: Context, *edits: Edit) -> Estimate | None:
+def surviving(case: Case, *edits: Edit) -> Estimate | None:
     """Share of protected labels' reconstructions whose success survives each of the edits by itself.
 
     The judge gives an image to the label as it is, and again after every single edit; interval as for `aa`.
@@ -31,7 +30,7 @@ def surviving(case: Case, ctx: Context, *edits: Edit) -> Estimate | None:
     for edit in edits:
         features = case.judge_features(edit(case.got.images))
         hits = hits & in_top(_head(case, features), case.got.targets, places=1)
-    return share(case, hits, ctx)
+    return share(case, hits)
 
 
 def _head(case: Case, features: Tensor) -> Tensor:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import torch
 
 from mibench.metric import Case, Estimate
-from mibench.plugin import Context
 from mibench.rates import in_top, rate
 
 
-def judged(case: Case, ctx: Context, *, places: int) -> Estimate | None:
+def judged(case: Case, *, places: int) -> Estimate | None:
     """Share of the protected labels' reconstructions in the judge's first `places`, grouped by label."""
     rows = case.protected
-    return rate(in_top(case.logits, case.got.targets, places=places)[rows], case.got.targets[rows], ctx)
+    return rate(in_top(case.logits, case.got.targets, places=places)[rows], case.got.targets[rows])
 
 
-def false_accepts(case: Case, ctx: Context, *, decoys: bool) -> Estimate | None:
+def false_accepts(case: Case, *, decoys: bool) -> Estimate | None:
     """Share of real public images that the deployed models take for a label that they protect.
 
     Every protected label counts by itself, so that one model with many labels and many models with one
@@ -23,7 +22,6 @@ def false_accepts(case: Case, ctx: Context, *, decoys: bool) -> Estimate | None:
 
     Args:
         case: the cell.
-        ctx: gives the seed of the interval.
         decoys: only the images of each model's decoy person; models without one are left out.
     """
     hits, groups = [], []
@@ -34,4 +32,4 @@ def false_accepts(case: Case, ctx: Context, *, decoys: bool) -> Estimate | None:
         for label in model.protects:
             hits.append(answers == label)
             groups.append(torch.full_like(answers, label))
-    return rate(torch.cat(hits), torch.cat(groups), ctx) if hits else None
+    return rate(torch.cat(hits), torch.cat(groups)) if hits else None

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from mibench.metric import Case, Estimate
-from mibench.plugin import Context
 from mibench.rates import in_top, rate
 
 
@@ -16,14 +15,13 @@ def first_places(case: Case, *opinions: Tensor) -> Tensor:
     return torch.stack(found).all(0)
 
 
-def share(case: Case, hits: Tensor, ctx: Context, *, among: Tensor | None = None) -> Estimate | None:
+def share(case: Case, hits: Tensor, *, among: Tensor | None = None) -> Estimate | None:
     """The share of hits (B,) among the protected labels' reconstructions, grouped by label.
 
     Args:
         case: the cell.
         hits: (B,) bool.
-        ctx: gives the seed of the interval.
         among: (B,) bool, which reconstructions count; None takes all.
     """
     rows = case.protected if among is None else case.protected & among
-    return rate(hits[rows], case.got.targets[rows], ctx)
+    return rate(hits[rows], case.got.targets[rows])

@@ -26,4 +26,4 @@ class AttackAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return judged(case, ctx, places=1)
+        return judged(case, places=1)

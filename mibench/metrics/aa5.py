@@ -22,4 +22,4 @@ class AttackAccuracyTop5(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return judged(case, ctx, places=5)
+        return judged(case, places=5)

@@ -26,4 +26,4 @@ class AgreedAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return share(case, first_places(case, case.logits, case.audit_logits), ctx)
+        return share(case, first_places(case, case.logits, case.audit_logits))

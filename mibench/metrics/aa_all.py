@@ -24,4 +24,4 @@ class AttackAccuracyAll(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return rate(in_top(case.logits, case.got.targets, places=1), case.got.targets, ctx)
+        return rate(in_top(case.logits, case.got.targets, places=1), case.got.targets)

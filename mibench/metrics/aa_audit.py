@@ -26,4 +26,4 @@ class AuditAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return share(case, first_places(case, case.audit_logits), ctx)
+        return share(case, first_places(case, case.audit_logits))

@@ -35,4 +35,4 @@ class BlurredAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return surviving(case, ctx, lambda x: blurred(x, self.sigma))
+        return surviving(case, lambda x: blurred(x, self.sigma))

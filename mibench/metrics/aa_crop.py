@@ -35,4 +35,4 @@ class CroppedAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return surviving(case, ctx, lambda x: cropped(x, self.keep))
+        return surviving(case, lambda x: cropped(x, self.keep))

@@ -28,4 +28,4 @@ class EmbedderAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return share(case, first_places(case, case.likeness), ctx)
+        return share(case, first_places(case, case.likeness))

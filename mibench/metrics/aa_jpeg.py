@@ -35,4 +35,4 @@ class RecompressedAccuracy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        return surviving(case, ctx, lambda x: recompressed(x, self.quality))
+        return surviving(case, lambda x: recompressed(x, self.quality))

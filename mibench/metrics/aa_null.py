@@ -36,4 +36,4 @@ class AttackAccuracyNull(Metric):
         if len(labels) == 1:
             labels = torch.arange(case.logits.shape[1])
         hits = torch.isin(guesses, labels) & (guesses != targets)
-        return rate(hits, targets, ctx, scale=1 / max(1, len(labels) - 1))
+        return rate(hits, targets, scale=1 / max(1, len(labels) - 1))

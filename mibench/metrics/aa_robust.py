@@ -47,4 +47,4 @@ class RobustAccuracy(Metric):
             lambda x: cropped(x, self.keep),
             lambda x: recompressed(x, self.quality),
         )
-        return surviving(case, ctx, *edits)
+        return surviving(case, *edits)

@@ -29,4 +29,4 @@ class Agreement(Metric):
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The share; see Metric.measure."""
         successes = first_places(case, case.logits)
-        return share(case, first_places(case, case.audit_logits), ctx, among=successes)
+        return share(case, first_places(case, case.audit_logits), among=successes)

@@ -26,4 +26,4 @@ class FalseAcceptDecoy(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The rate; see Metric.measure."""
-        return false_accepts(case, ctx, decoys=True)
+        return false_accepts(case, decoys=True)

@@ -27,4 +27,4 @@ class FalseAcceptPublic(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The rate; see Metric.measure."""
-        return false_accepts(case, ctx, decoys=False)
+        return false_accepts(case, decoys=False)

@@ -30,4 +30,4 @@ class McAll(Metric):
         test = case.private_test
         hits = [case.test_answers(model) == test.labels for model in case.victims]
         groups = torch.arange(len(hits)).repeat_interleave(len(test))
-        return rate(torch.cat(hits), groups, ctx)
+        return rate(torch.cat(hits), groups)

@@ -39,4 +39,4 @@ class McTarget(Metric):
         if not hits:
             return None
         sizes = torch.tensor([len(part) for part in hits])
-        return rate(torch.cat(hits), torch.arange(len(hits)).repeat_interleave(sizes), ctx)
+        return rate(torch.cat(hits), torch.arange(len(hits)).repeat_interleave(sizes))

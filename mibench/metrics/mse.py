@@ -19,10 +19,11 @@ class SquaredError(Metric):
     """
 
     name = "mse"
+    version = 2  # the interval ends at zero
     title = "MSE"
     better = "higher"
     card = Card(title="Inversion error: mean squared pixel difference", paper="arXiv:1902.08552", year=2019)
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The error; see Metric.measure."""
-        return averaged(case, ctx, squared_error)
+        return averaged(case, ctx, squared_error, least=0.0)

@@ -45,4 +45,4 @@ class Precision(Metric):
         if len(real) <= self.neighbors:
             return None
         inside = balls_around(got, real, radii(real, self.neighbors)) > 0
-        return rate(inside, case.got.targets[case.protected], ctx)
+        return rate(inside, case.got.targets[case.protected])

@@ -55,12 +55,12 @@ def scrutiny(case: Case, models: Sequence[Attacked], ctx: Context) -> Json:
     curve = _effort(case, models)
     found: Json = {"hits": _by_label(hits[rows], labels), "effort": [], "restarts": None, "rise": None}
     if curve is not None:
-        found["effort"] = [_point(*step, labels, ctx.child("effort")) for step in curve]
+        found["effort"] = [_point(*step, labels) for step in curve]
         found["rise"] = _json(gain(curve[0][1], curve[-1][1], labels, ctx.child("rise")))
     single = _single(case, models)
     if single is not None:
         found["restarts"] = {
-            "single": _json(rate(single, labels, ctx.child("single"))),
+            "single": _json(rate(single, labels)),
             "gain": _json(gain(single, hits[rows], labels, ctx.child("restarts"))),
         }
     seconds = _seconds(case)
@@ -146,11 +146,11 @@ def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
     return float(torch.cat(silent).float().mean())
 
 
-def _point(queries: int, hits: Tensor, losses: Tensor, labels: Tensor, ctx: Context) -> Json:
+def _point(queries: int, hits: Tensor, losses: Tensor, labels: Tensor) -> Json:
     loss = float(losses.nanmean())
     return {
         "queries": queries,
-        "aa": _json(rate(hits, labels, ctx)),
+        "aa": _json(rate(hits, labels)),
         "loss": loss if math.isfinite(loss) else None,
     }
 

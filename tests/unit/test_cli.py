@@ -169,7 +169,10 @@ def write_faces(folder: Path) -> None:
         (["run", "mini.toml", "--defense", "nnone"], "unknown defense 'nnone'. Did you mean 'none'?"),
         (["run", "mini.toml", "--attack", "mean_fase"], "unknown attack 'mean_fase'."),
         (["run", "mini.toml", "--plugin", "nosuch.py"], "plugin nosuch.py: no such file."),
-        (["run", "folder.toml"], "there is no such folder. Check `path` in [data]."),
+        (
+            ["run", "folder.toml"],
+            "there is no such folder. Put one sub-folder of images for each of 7 people",
+        ),
         (["run", "wrong.toml"], "suite wrong.toml: no field 'sedes'. Did you mean 'seeds'?"),
         (["plan", "latin.toml"], "suite latin.toml: cannot be read"),
         (["table", "nosuch"], "results nosuch: holds no records.jsonl."),

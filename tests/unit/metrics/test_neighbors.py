@@ -46,7 +46,7 @@ def test_precision_by_hand(by_hand: Case) -> None:
     """The first lies on the rim of the corner's ball, the second in two other ones, the third in none."""
     found = measure("precision", by_hand, neighbors=1)
     assert found.value == pytest.approx(2 / 3)
-    assert found == rate(torch.tensor([True, True, False]), by_hand.got.targets, Context())
+    assert found == rate(torch.tensor([True, True, False]), by_hand.got.targets)
 
 
 def test_recall_by_hand(by_hand: Case) -> None:
