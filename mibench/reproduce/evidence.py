@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mibench.reproduce.layout import JUDGE_ACCURACY, Claim, Column, Kind
 from mibench.reproduce.measured import Cells, Measured, Missing, Person, Z
-from mibench.statistics import bootstrap_mean, sign_flip
+from mibench.statistics import bootstrap_mean, mean_change, sign_flip
 
 State = Literal["for", "against", "open"]
 _FLIPS = 9999  # sign patterns that `sign_flip` tries at most: its least p-value is 2 / (9999 + 1)
@@ -103,7 +103,7 @@ def _over_attacks(gains: Sequence[dict[Person, float]]) -> NDArray[np.float64] |
 
 
 def _flipped(gains: NDArray[np.float64]) -> Evidence:
-    low, high = bootstrap_mean(gains)
+    low, high = mean_change(gains)
     effect = float(gains.mean())
     return Evidence(
         effect=effect, low=low, high=high, unit="points", num=len(gains), of="people", p=sign_flip(gains),

@@ -39,6 +39,7 @@ def lowering(layout: Layout, column: Column, reference: Column, *, each: bool = 
                 columns=(column,),
                 reference=reference,
                 attacks=attacks,
+                is_detail=attacks != own,
             )
         )
     return claims
@@ -214,10 +215,11 @@ def _claim(
     metric: str = "",
     limit: float = 0.0,
     disputed: str = "",
+    is_detail: bool = False,
 ) -> Claim:
     return Claim(
         id=tag, sentence=sentence, kind=kind, columns=columns, reference=reference, attacks=attacks,
-        metric=metric, limit=limit, disputed=disputed,
+        metric=metric, limit=limit, disputed=disputed, is_detail=is_detail,
     )  # fmt: skip
 
 

@@ -77,6 +77,7 @@ class Claim:
         metric: what accuracy or distance it is about.
         limit: of an accuracy that is kept: the largest drop, in [0, 1].
         disputed: why the reported numbers themselves do not bear the sentence; empty where they do.
+        is_detail: whether another claim of the table says the same of all attacks together.
     """
 
     id: str
@@ -88,6 +89,7 @@ class Claim:
     metric: str = ""
     limit: float = 0.0
     disputed: str = ""
+    is_detail: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,8 +72,8 @@ class Reproduction:
                 "Claims about AA pair each protected person of each seed with and without the defense "
                 "(sign-flip test); claims about distances count cells (sign test); claims about accuracy and "
                 "errors take their standard errors from intervals. p-values are adjusted by Holm's method "
-                "over the table's claims; claims that a defense keeps accuracy or stops an attack are read "
-                "off the interval."
+                "over the table's claims, those about single attacks by themselves; claims that a defense "
+                "keeps accuracy or stops an attack are read off the interval."
             )
         return (*lines, *layout.notes)
 

@@ -1,4 +1,4 @@
-"""Claims judged together: p-values adjusted over the table, and what too few people cannot tell."""
+"""Claims judged together: p-values adjusted over their family, and what too few people cannot tell."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Judged:
         evidence: what the records say, or why they say nothing.
         verdict: whether they bear it.
         why: the verdict in words.
-        p_holm: adjusted over the claims of the table that have a p-value; None for those that have none.
+        p_holm: adjusted over the claims of its family that have a p-value; None for those that have none.
     """
 
     claim: Claim
@@ -37,20 +37,28 @@ class Judged:
 
 
 def judge(claims: Sequence[Claim], cells: Cells) -> list[Judged]:
-    """The verdict on each claim, p-values adjusted by Holm's method over all of them."""
+    """The verdict on each claim, p-values adjusted by Holm's method over those that are told in one breath.
+
+    Claims about single attacks, where another is about all of them, are a family of their own: what the
+    table says first must not wait for its details.
+    """
     weighed = [(claim, weigh(claim, cells)) for claim in claims]
-    tested = [
-        index
-        for index, (claim, found) in enumerate(weighed)
-        if isinstance(found, Evidence) and found.p is not None and not claim.disputed
-    ]
-    evidence = [found for index in tested if isinstance(found := weighed[index][1], Evidence)]
-    p_values = dict(zip(tested, holm(np.array([one.p or 0.0 for one in evidence])).tolist()))
-    least = dict(zip(tested, holm(np.array([one.least_p for one in evidence])).tolist()))
     seeds = max(1, len(cells.seeds))
-    advice = _advice(evidence, seeds)
+    p_values: dict[int, float] = {}
+    least: dict[int, float] = {}
+    advice = {}
+    for is_detail in (False, True):
+        tested = {
+            index: found
+            for index, (claim, found) in enumerate(weighed)
+            if isinstance(found, Evidence) and found.p is not None and not claim.disputed
+            if claim.is_detail == is_detail
+        }
+        p_values |= zip(tested, holm(np.array([one.p or 0.0 for one in tested.values()])).tolist())
+        least |= zip(tested, holm(np.array([one.least_p for one in tested.values()])).tolist())
+        advice[is_detail] = _advice(list(tested.values()), seeds)
     return [
-        _judged(claim, found, p_values.get(index), least.get(index, 0.0), advice)
+        _judged(claim, found, p_values.get(index), least.get(index, 0.0), advice[claim.is_detail])
         for index, (claim, found) in enumerate(weighed)
     ]
 

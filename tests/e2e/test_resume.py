@@ -71,9 +71,9 @@ def test_second_run_is_all_hits_and_repeats_the_bytes(make_suite: MakeSuite, tmp
 def test_one_more_defense_costs_only_its_cells(make_suite: MakeSuite, tmp_path: Path) -> None:
     walk(build_plan(make_suite()), tmp_path)
     _, watch = walk(build_plan(make_suite(defenses={"none": {}, "toy_short": {}})), tmp_path)
-    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+    assert watch.stages() == {"train": 1, "answer": 1, "adapt": 1, "invert": 1, "measure": 1}
     _, watch = walk(build_plan(make_suite(defenses={"none": {}, "toy_short": {"epochs": 2}})), tmp_path)
-    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+    assert watch.stages() == {"train": 1, "answer": 1, "adapt": 1, "invert": 1, "measure": 1}
 
 
 def test_one_more_metric_costs_only_measuring(make_suite: MakeSuite, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_changed_plugin_file_runs_again(
     mine.write_text(mine.read_text(encoding="utf-8") + "# another comment\n", encoding="utf-8")
     plugin = load_plugin_file(mine)
     _, watch = walk(build_plan(suite.with_plugins(plugin())), tmp_path)
-    assert watch.stages() == {"train": 1, "adapt": 1, "invert": 1, "measure": 1}
+    assert watch.stages() == {"train": 1, "answer": 1, "adapt": 1, "invert": 1, "measure": 1}
 
 
 def test_missing_intermediate_is_made_only_where_it_is_needed(make_suite: MakeSuite, tmp_path: Path) -> None:

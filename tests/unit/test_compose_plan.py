@@ -161,7 +161,7 @@ def test_a_composition_adds_nothing_but_what_is_new(make_suite: MakeSuite) -> No
     assert plain.tasks.keys() < more.tasks.keys()
     new = [more.tasks[key].stage for key in more.tasks.keys() - plain.tasks.keys()]
     # an output, and a deployed attack on it, for the one model and for each of two labels
-    assert sorted(new) == ["invert"] * 3 + ["measure"] * 4 + ["output"] * 3
+    assert sorted(new) == ["answer"] * 3 + ["invert"] * 3 + ["measure"] * 4 + ["output"] * 3
 
 
 def test_fine_tuning_starts_from_what_the_training_part_trained(make_suite: MakeSuite) -> None:
