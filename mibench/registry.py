@@ -118,7 +118,7 @@ def load_plugin_file(path: str | Path) -> type[Plugin]:
         raise PluginError(f"plugin {path}: no such file. Give the path of a Python file with one plugin.")
     for family in _FAMILIES:
         if _stems(family).get(file.stem) == file:
-            return _built_in(family, file.stem)
+            return _built_in(family, file)
     digest = _digest(file)
     known = _file_plugins.get(file)
     if known is not None and known[0] == digest:
@@ -163,7 +163,7 @@ def source_digest(plugin: type) -> str:
 
 
 def _all(family: Family[P]) -> dict[str, type[P]]:
-    found = {stem: _built_in(family, stem) for stem in _stems(family)}
+    found = {stem: _built_in(family, file) for stem, file in _stems(family).items()}
     for name, entry in _entry_points(family).items():
         try:
             found.setdefault(name, _load_entry(family, entry))
@@ -175,8 +175,8 @@ def _all(family: Family[P]) -> dict[str, type[P]]:
 def _get(family: Family[P], name: str) -> type[P]:
     if name in family.from_files:
         return family.from_files[name]
-    if name in _stems(family):
-        return _built_in(family, name)
+    if (file := _file(family, name)) is not None:
+        return _built_in(family, file)
     if name in _entry_points(family):
         return _load_entry(family, _entry_points(family)[name])
     plugins = _all(family)
@@ -198,9 +198,17 @@ def _stems(family: Family[Any]) -> dict[str, Path]:
     return {file.stem: file.resolve() for file in files if not file.name.startswith("_")}
 
 
-def _built_in(family: Family[P], stem: str) -> type[P]:
-    file = _stems(family)[stem]
-    module = _foreign(f"plugin {file}", lambda: importlib.import_module(f"{family.package}.{stem}"))
+def _file(family: Family[Any], name: str) -> Path | None:
+    """The file of a built-in plugin, found without looking at all the others."""
+    if not name.isidentifier() or name.startswith("_"):
+        return None
+    folders = importlib.import_module(family.package).__path__
+    files = (Path(folder) / f"{name}.py" for folder in folders)
+    return next((file.resolve() for file in files if file.is_file()), None)
+
+
+def _built_in(family: Family[P], file: Path) -> type[P]:
+    module = _foreign(f"plugin {file}", lambda: importlib.import_module(f"{family.package}.{file.stem}"))
     return cast("type[P]", _only_plugin(module, (family,), str(file))[0])
 
 
