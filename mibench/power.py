@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 
 from mibench.flags import attacks_people, scene
 from mibench.record import Record
-from mibench.statistics import sign_flips, sign_patterns
+from mibench.statistics import least_sign_flip, sign_flips, sign_patterns
 
 Floats = NDArray[np.float64]
 ALPHA = 0.05
 POWER = 0.8
-SIGN_PATTERNS = 9999  # the most that mibench.statistics.sign_flip tries
 _RUNS = 600  # simulated experiments: the power has a standard error of 0.016
 _STEPS = 8  # halvings: the difference is known to a quarter of a point
 _MANY = 60  # people above which the sum of flipped differences is taken as normal
@@ -95,7 +94,7 @@ def smallest_difference(people: int, images: int, rivals: int, who: People = MEA
         rivals: comparisons that Holm corrects for, >= 1.
         who: how well the attack does without a defense.
     """
-    least = 1.0 if people == 1 else min(1.0, _least_p(people) * rivals)
+    least = 1.0 if people == 1 else min(1.0, least_sign_flip(people) * rivals)
     if least >= ALPHA:
         return Sight(rivals, least, None)
     trial = _Trial(people, images, who)
@@ -174,11 +173,6 @@ def _moments(shares: Floats, images: int) -> tuple[float, float]:
     mean = float(shares.mean())
     noise = mean * (1 - mean) / images
     return mean, math.sqrt(max(0.0, (float(shares.var(ddof=1)) - noise) / (1 - 1 / images)))
-
-
-def _least_p(people: int) -> float:
-    """The smallest two-sided p-value of the sign-flip test."""
-    return max(2 / 2.0**people, 2 / (SIGN_PATTERNS + 1))
 
 
 class _Trial:

@@ -7,7 +7,7 @@ from torch import Tensor
 from mibench.metric import Estimate
 from mibench.noise import derive_seed
 from mibench.plugin import Context
-from mibench.statistics import grouped_wilson, nested_bootstrap
+from mibench.statistics import crossed_wilson, grouped_wilson, nested_bootstrap
 
 
 def rate(hits: Tensor, groups: Tensor, *, scale: float = 1.0) -> Estimate | None:
@@ -29,6 +29,19 @@ def rate(hits: Tensor, groups: Tensor, *, scale: float = 1.0) -> Estimate | None
         return None
     low, high = grouped_wilson(hits.numpy(), groups.numpy())
     return Estimate(scale * int(hits.sum()) / count, scale * low, scale * high, count)
+
+
+def crossed_rate(hits: Tensor) -> Estimate:
+    """The share of hits of several models (or labels) that are all asked about the same images.
+
+    Args:
+        hits: (K, N), bool, K and N >= 1.
+
+    Returns:
+        The estimate with the interval of `mibench.statistics.crossed_wilson`.
+    """
+    low, high = crossed_wilson(hits.numpy())
+    return Estimate(int(hits.sum()) / hits.numel(), low, high, hits.numel())
 
 
 def in_top(logits: Tensor, targets: Tensor, *, places: int) -> Tensor:

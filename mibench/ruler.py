@@ -10,7 +10,7 @@ from mibench.key import Key
 from mibench.net_choice import EmbedderChoice, NetChoice
 from mibench.task import Model
 
-MEASURE_VERSION = 4  # grows with what a measurement holds beside its metrics
+MEASURE_VERSION = 5  # grows with what a measurement holds beside its metrics
 
 
 def judge(graph: Graph, which: Literal["judge", "audit"], choice: NetChoice) -> Key:

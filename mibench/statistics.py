@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVEL = 0.95
+FLIPS = 9999  # sign patterns that a sign-flip test tries at most
+_ROUNDING = 1e-12  # of a variance, relative to the squares that it sums: equal shares differ by as much
 _MAX_DRAWN = 2_000_000  # numbers drawn at once in a bootstrap: 16 MB
 
 
@@ -66,8 +68,42 @@ def grouped_wilson(hits: NDArray[np.bool_], groups: NDArray[np.int64]) -> tuple[
         return wilson(num_groups * int(hits[0]), num_groups)
     share = float(hits.mean())
     variance = _variance_of_mean(hits.astype(np.float64), member)
+    # shares that are equal by luck leave the images themselves
     trials = share * (1 - share) / variance if variance > 0 else count
-    z = float(t.ppf((1 + LEVEL) / 2, num_groups - 1))
+    return _wilson_of(share, trials, float(t.ppf((1 + LEVEL) / 2, num_groups - 1)))
+
+
+def crossed_wilson(hits: NDArray[np.bool_]) -> tuple[float, float]:
+    """The 95 % interval of a rate of several models that are all asked about the same images.
+
+    Another draw of models and another draw of images would both move the rate, so their variances add; each
+    has its own degrees of freedom, joined by Satterthwaite's rule. Then as grouped_wilson. One model, or hits
+    that are all alike, have Wilson's plain interval over the images.
+    Source: Cameron, Gelbach and Miller, Journal of Business & Economic Statistics 29 (2011), for variances of
+    two clusterings, whose small common part is left in here; Satterthwaite, Biometrics Bulletin 2 (1946).
+
+    Args:
+        hits: (K, N), of K models on the same N images, K and N >= 1.
+
+    Returns:
+        Lower and upper end, in [0, 1].
+    """
+    from scipy.stats import t
+
+    models, images = hits.shape
+    share = float(hits.mean())
+    if models == 1 or share in (0.0, 1.0) or images == 1:
+        return wilson(int(hits[0].sum()), images)
+    parts = [float(hits.mean(axis).var(ddof=1) / hits.shape[1 - axis]) for axis in (1, 0)]
+    variance = sum(parts)
+    if variance <= 0:
+        return wilson(int(hits[0].sum()), images)
+    freedom = variance**2 / (parts[0] ** 2 / (models - 1) + parts[1] ** 2 / (images - 1))
+    return _wilson_of(share, share * (1 - share) / variance, float(t.ppf((1 + LEVEL) / 2, freedom)))
+
+
+def _wilson_of(share: float, trials: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share of so many trials, by the quantile z."""
     middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * (share * (1 - share) / trials + z * z / (4 * trials**2)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
@@ -81,7 +117,10 @@ def _variance_of_mean(values: NDArray[np.float64], member: NDArray[np.int64]) ->
     count, num_groups = len(values), int(member.max()) + 1
     order = np.lexsort((values, member))  # sums of the same numbers in another order differ by rounding
     excess = np.bincount(member[order], values[order] - np.sort(values).mean(), num_groups)
-    return float(num_groups / (num_groups - 1) * np.sort(excess**2).sum() / count**2)
+    squares = float(np.sort(excess**2).sum())
+    if squares <= _ROUNDING * count * float(np.sort(values**2).sum()):
+        return 0.0
+    return num_groups / (num_groups - 1) * squares / count**2
 
 
 def nested_bootstrap(
@@ -180,7 +219,7 @@ def mean_change(changes: NDArray[np.float64]) -> tuple[float, float]:
     return max(-1.0, low), min(1.0, high)
 
 
-def sign_flip(differences: NDArray[np.float64], *, draws: int = 9999) -> float:
+def sign_flip(differences: NDArray[np.float64], *, draws: int = FLIPS) -> float:
     """The two-sided p-value of paired differences (N,), N >= 1, having a mean of zero.
 
     Under the null hypothesis each difference is as likely to have either sign. All sign patterns are tried
@@ -205,7 +244,18 @@ def sign_flip(differences: NDArray[np.float64], *, draws: int = 9999) -> float:
     return float(found.pvalue)
 
 
-def sign_patterns(pairs: int, *, draws: int = 9999) -> NDArray[np.float32]:
+def least_sign_flip(pairs: int, *, draws: int = FLIPS) -> float:
+    """The smallest p-value that sign flips of so many pairs can give, where all of them agree.
+
+    >>> least_sign_flip(5), least_sign_flip(100)
+    (0.0625, 0.0002)
+    """
+    if pairs < 2:
+        return 1.0
+    return 2 / 2**pairs if 2**pairs <= draws else 2 / (draws + 1)
+
+
+def sign_patterns(pairs: int, *, draws: int = FLIPS) -> NDArray[np.float32]:
     """The signs (S, pairs), +1 or -1, that `sign_flip` tries: all where there are at most `draws` of them."""
     if 2**pairs <= draws:
         bits = np.arange(2**pairs)[:, None] >> np.arange(pairs) & 1
@@ -215,7 +265,7 @@ def sign_patterns(pairs: int, *, draws: int = 9999) -> NDArray[np.float32]:
 
 
 def sign_flips(
-    differences: NDArray[np.float64], patterns: NDArray[np.float32], *, draws: int = 9999
+    differences: NDArray[np.float64], patterns: NDArray[np.float32], *, draws: int = FLIPS
 ) -> NDArray[np.float64]:
     """The p-values (R,) of `sign_flip` for rows of differences (R, N), a hundred times as fast.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from mibench.metric import Case, Estimate
-from mibench.rates import in_top, rate
+from mibench.rates import crossed_rate, in_top, rate
 
 
 def judged(case: Case, *, places: int) -> Estimate | None:
@@ -18,7 +18,7 @@ def false_accepts(case: Case, *, decoys: bool) -> Estimate | None:
     """Share of real public images that the deployed models take for a label that they protect.
 
     Every protected label counts by itself, so that one model with many labels and many models with one
-    compare.
+    compare. All labels are held against the same public images, and each decoy against its own.
 
     Args:
         case: the cell.
@@ -32,4 +32,6 @@ def false_accepts(case: Case, *, decoys: bool) -> Estimate | None:
         for label in model.protects:
             hits.append(answers == label)
             groups.append(torch.full_like(answers, label))
-    return rate(torch.cat(hits), torch.cat(groups)) if hits else None
+    if not hits:
+        return None
+    return rate(torch.cat(hits), torch.cat(groups)) if decoys else crossed_rate(torch.stack(hits))

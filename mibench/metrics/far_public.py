@@ -15,7 +15,7 @@ class FalseAcceptPublic(Metric):
     """Share of all the defender's public images that the deployed model gives to a protected label.
 
     The mean over protected labels. The model must name somebody, so an undefended one has about 1 / K;
-    what a decoy defense adds to that is its price. Intervals over protected labels, then images.
+    what a decoy defense adds to that is its price. The interval counts both labels and images.
     """
 
     name = "far_public"

@@ -8,15 +8,15 @@ import torch
 
 from mibench.metric import Case, Estimate, Metric
 from mibench.plugin import Card, Context
-from mibench.rates import rate
+from mibench.rates import crossed_rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class McAll(Metric):
     """Share of all private test images that the deployed model labels right.
 
-    With several models (one a protected label) the mean over models; the interval then resamples models, then
-    images. With one model it is Wilson's. `count` is the number of answers.
+    With several models (one a protected label) the mean over models, all of them asked about the same images;
+    the interval counts both. With one model it is Wilson's. `count` is the number of answers.
     """
 
     name = "mc_all"
@@ -28,6 +28,4 @@ class McAll(Metric):
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
         test = case.private_test
-        hits = [case.test_answers(model) == test.labels for model in case.victims]
-        groups = torch.arange(len(hits)).repeat_interleave(len(test))
-        return rate(torch.cat(hits), groups)
+        return crossed_rate(torch.stack([case.test_answers(model) == test.labels for model in case.victims]))

@@ -15,8 +15,8 @@ from mibench.rates import rate
 class McTarget(Metric):
     """Share of the protected labels' private test images that the deployed model labels right.
 
-    Each model is asked about the labels that it protects. Intervals as for `mc_all`. None where no test image
-    shows a protected person.
+    Each model is asked about the labels that it protects; the interval counts labels, as that of `aa`. None
+    where no test image shows a protected person.
     """
 
     name = "mc_target"
@@ -30,13 +30,7 @@ class McTarget(Metric):
 
     def measure(self, case: Case, ctx: Context) -> Estimate | None:
         """The accuracy; see Metric.measure."""
-        hits = []
         labels = case.private_test.labels
-        for model in case.victims:
-            shown = torch.isin(labels, torch.tensor(model.protects))
-            if bool(shown.any()):
-                hits.append((case.test_answers(model) == labels)[shown])
-        if not hits:
-            return None
-        sizes = torch.tensor([len(part) for part in hits])
-        return rate(torch.cat(hits), torch.arange(len(hits)).repeat_interleave(sizes))
+        shown = [torch.isin(labels, torch.tensor(model.protects)) for model in case.victims]
+        hits = [(case.test_answers(model) == labels)[own] for model, own in zip(case.victims, shown)]
+        return rate(torch.cat(hits), torch.cat([labels[own] for own in shown]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from mibench.report.escape import plain
 from mibench.report.frame import Json, scenes
 from mibench.report.paired import people_shares, runs_of, worst_people
 from mibench.report.places import attack_label, defense_label
-from mibench.statistics import holm, sign_flips, sign_patterns
+from mibench.statistics import FLIPS, holm, least_sign_flip, sign_flips, sign_patterns
 
 ALPHA = 0.05
+_FINER = 4  # the least p-value of all pairs together is to be so many times smaller than ALPHA
 Shares = Mapping[str, float]
 Line = tuple[str, str, str]
 """Scene, attack and view of a line of the comparison; the worst case has neither attack nor view."""
@@ -88,7 +90,8 @@ def rank_ranges(shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashab
         teams[tuple(sorted(runs[defense], key=str))].append(defense)
     members = list(teams.values())
     pairs = list(combinations(range(len(members)), 2))
-    tests = [_test(shares[members[a][0]], shares[members[b][0]]) for a, b in pairs]
+    draws = max(FLIPS, math.ceil(_FINER * len(pairs) / ALPHA))
+    tests = [_test(shares[members[a][0]], shares[members[b][0]], draws) for a, b in pairs]
     adjusted = holm(np.array([p for _, p, _ in tests]))
     better = np.zeros(len(members), dtype=int)
     worse = np.zeros(len(members), dtype=int)
@@ -102,18 +105,18 @@ def rank_ranges(shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashab
         for team, names in enumerate(members)
         for name in names
     }
-    least = min((2 / 2.0**count for _, _, count in tests), default=1.0)
+    least = min((least_sign_flip(count, draws=draws) for _, _, count in tests), default=1.0)
     return Ranks({name: of[name] for name in shares}, len(pairs), min(1.0, len(pairs) * least))
 
 
-def _test(one: Shares, other: Shares) -> tuple[float, float, int]:
-    """The mean difference of two defenses, its p-value, and over how many people."""
+def _test(one: Shares, other: Shares, draws: int) -> tuple[float, float, int]:
+    """The mean difference of two defenses, its p-value by at most `draws` flips, and over how many people."""
     people = sorted(one.keys() & other.keys())
     if len(people) < 2:
         return 0.0, 1.0, len(people)
     differences = np.array([[one[person] - other[person] for person in people]])
     return (
         float(differences.mean()),
-        float(sign_flips(differences, sign_patterns(len(people)))[0]),
+        float(sign_flips(differences, sign_patterns(len(people), draws=draws), draws=draws)[0]),
         len(people),
     )

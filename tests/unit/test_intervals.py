@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mibench.statistics import bootstrap_mean, grouped_wilson, nested_bootstrap, wilson
+from mibench.statistics import bootstrap_mean, crossed_wilson, grouped_wilson, nested_bootstrap, wilson
 
 Floats = NDArray[np.float64]
 IMAGES = 8  # of each person, as in the suites
@@ -86,6 +86,36 @@ def test_equal_shares_within_all_groups_are_no_certainty() -> None:
     """No variance between groups may be luck: the images then count by themselves."""
     hits = np.tile(np.arange(8) < 4, 5)
     assert grouped_wilson(hits, np.arange(5).repeat(8)) == pytest.approx((0.29, 0.71), abs=0.01)
+
+
+@pytest.mark.parametrize("per_group", [3, 6, 10, 960])
+def test_equal_shares_that_binary_fractions_round_have_a_width_too(per_group: int) -> None:
+    hits = np.tile(np.arange(per_group) > 0, 5)
+    low, high = grouped_wilson(hits, np.arange(5).repeat(per_group))
+    assert low < hits.mean() < high
+    thirds = nested_bootstrap(hits.astype(float), np.arange(5).repeat(per_group), seed=0)
+    assert thirds[0] < hits.mean() < thirds[1]
+
+
+@pytest.mark.parametrize("models", [3, 5, 10])
+@pytest.mark.parametrize("spread", [0.0, 0.02, 0.1])
+def test_models_asked_about_the_same_images_cover_95_percent(models: int, spread: float) -> None:
+    """Images are easy or hard for all models, and models differ by themselves."""
+    random = np.random.default_rng(0)
+
+    def hits() -> NDArray[np.bool_]:
+        easy, own = 1.5 * random.normal(size=300), 10 * spread * random.normal(size=(models, 1))
+        return random.random((models, 300)) < 1 / (1 + np.exp(-1.5 - easy - own))
+
+    truth = float(np.mean([hits().mean() for _ in range(4000)]))
+    assert 0.92 <= share_held(truth, lambda _run: crossed_wilson(hits()), 400) <= 0.99
+
+
+def test_one_model_or_equal_hits_have_wilsons_interval_over_images() -> None:
+    hits = np.arange(40)[None] < 12
+    assert crossed_wilson(hits) == wilson(12, 40)
+    assert crossed_wilson(np.ones((5, 40), dtype=bool)) == wilson(40, 40)
+    assert crossed_wilson(hits.repeat(5, 0)) == pytest.approx(wilson(12, 40), abs=0.01)
 
 
 def test_bounds_stay_within_0_and_1_and_hold_the_share() -> None:

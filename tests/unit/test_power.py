@@ -14,7 +14,6 @@ import pytest
 from mibench.power import (
     MEASURED,
     POWER,
-    SIGN_PATTERNS,
     People,
     _Trial,
     measured,
@@ -22,7 +21,7 @@ from mibench.power import (
     smallest_difference,
 )
 from mibench.record import SCHEMA, Record
-from mibench.statistics import holm, sign_flip
+from mibench.statistics import FLIPS, holm, sign_flip
 
 
 def power_by_the_real_test(people: int, images: int, difference: float, rivals: int, runs: int) -> float:
@@ -91,10 +90,10 @@ def test_p_values_are_those_of_the_package() -> None:
         if people == 7:  # all patterns are tried
             assert found == pytest.approx(expected)
         # two draws of 9999 patterns: four standard errors of twice a share
-        error = 4 * 2 * np.sqrt(2 * expected / 2 * (1 - expected / 2) / SIGN_PATTERNS)
+        error = 4 * 2 * np.sqrt(2 * expected / 2 * (1 - expected / 2) / FLIPS)
         assert (np.abs(found - expected) <= error + 0.002).all()
         assert (found < 0.1).any()
-    assert inspect.signature(sign_flip).parameters["draws"].default == SIGN_PATTERNS
+    assert inspect.signature(sign_flip).parameters["draws"].default == FLIPS
 
 
 def test_one_line_names_every_number_of_rivals_once() -> None:

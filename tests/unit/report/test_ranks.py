@@ -114,3 +114,13 @@ def test_fast_sign_flips_are_the_slow_ones() -> None:
     many = np.full((1, 20), 0.25)
     assert sign_flips(many, sign_patterns(20)) == pytest.approx([2 / 10_000])
     assert sign_flip(many[0]) == pytest.approx(2 / 10_000)
+
+
+def test_many_defenses_can_be_told_apart_too() -> None:
+    """276 pairs: the test must try more sign patterns than for one pair, or none could pass Holm's method."""
+    people = [str(person) for person in range(20)]
+    shares = {f"d{i}": dict.fromkeys(people, 0.0 if i == 0 else 1.0) for i in range(24)}
+    found = rank_ranges(shares, {name: [name] for name in shares})
+    assert found.of["d0"] == (1, 1)
+    assert found.of["d5"] == (2, 24)
+    assert found.least_p < 0.05
