@@ -80,8 +80,18 @@ def attacks_people(record: Json) -> bool:
 
 def scene(record: Json) -> str:
     """What must be equal for cells of several attacks and defenses to be compared."""
+    return canonical([*_place(record), record.get("seed")])
+
+
+def person(record: Json, label: str) -> tuple[str, str]:
+    """A protected person, and the seed of the attack; one person may be attacked in several seeds."""
+    return canonical([*_place(record), label]), str(record.get("seed"))
+
+
+def _place(record: Json) -> list[Any]:
+    """Suite, data and victim network."""
     digest = (record.get("data") or {}).get("digest")
-    return canonical([record.get("suite"), digest, record.get("victim_net"), record.get("seed")])
+    return [record.get("suite"), digest, record.get("victim_net")]
 
 
 def shared_labels(records: Sequence[Json]) -> list[str]:

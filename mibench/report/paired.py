@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from mibench.flags import Floats, attacks_people, scene
+from mibench.flags import Floats, attacks_people, person, scene
 from mibench.record import Record
 from mibench.report.escape import markdown
 from mibench.report.frame import Json, latest, part
@@ -18,11 +18,14 @@ from mibench.statistics import LEVEL, holm, mean_change, sign_flip
 
 _READING = (
     "Difference: AA of the defense less AA of no defense, in points, mean over people; below zero the "
-    "defense helps. A pair is one protected person of one seed, attacked the same way with and without the "
-    f"defense. [{LEVEL:.0%} interval: bootstrap over pairs, with Student's t]; p: sign-flip test of no "
-    "difference; p (Holm): adjusted for all defenses of an attack. Left out: output steps that an attack "
-    "does not meet, which are the run of no defense."
+    "defense helps. A pair is one protected person, attacked the same way with and without the defense; who "
+    f"is protected in several seeds counts once. [{LEVEL:.0%} interval: bootstrap over pairs, with Student's "
+    "t]; p: sign-flip test of no difference; p (Holm): adjusted for all defenses of an attack. Left out: "
+    "output steps that an attack does not meet, which are the run of no defense."
 )
+
+Attacked = tuple[str, str]
+"""A person, and the seed in which she was attacked."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def differences(records: Iterable[Json | Record]) -> list[Difference]:
     no undefended record stands beside, and what is the very run of one: an attack that does not meet an
     output step, as white-box attacks in the stripped view.
     """
-    groups: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    groups: dict[str, dict[str, dict[Attacked, float]]] = defaultdict(lambda: defaultdict(dict))
     kept = [record for record in latest(records) if attacks_people(record)]
     plain = {runs for one in kept if _is_undefended(one) and (runs := runs_of(one))}
     for name, group in _rows(kept).items():
@@ -126,24 +129,32 @@ def _rows(records: Sequence[Json]) -> dict[str, list[Json]]:
     return rows
 
 
-def people_shares(record: Json) -> dict[str, float]:
-    """The share of hits of each protected person, by a name of scene, seed and label."""
-    return {f"{scene(record)} {label}": _mean(hits) for label, hits in record["hits"].items() if hits}
+def people_shares(record: Json) -> dict[Attacked, float]:
+    """The share of hits of each protected person of the record's seed."""
+    return {person(record, label): _mean(hits) for label, hits in record["hits"].items() if hits}
 
 
-def worst_people(records: Sequence[Json]) -> dict[str, dict[str, float]]:
+def by_person(values: Mapping[Attacked, float]) -> Floats:
+    """(P,) the mean of each person's values over seeds: who is attacked in two seeds is still one person."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for who, _seed in sorted(values):
+        found[who].append(values[who, _seed])
+    return np.array([np.mean(own) for own in found.values()], dtype=np.float64)
+
+
+def worst_people(records: Sequence[Json]) -> dict[str, dict[Attacked, float]]:
     """By defense, the share of hits of the best attack on each person."""
-    found: dict[str, dict[str, float]] = defaultdict(dict)
+    found: dict[str, dict[Attacked, float]] = defaultdict(dict)
     scenes: dict[str, list[Json]] = defaultdict(list)
     for record in records:
         scenes[scene(record)].append(record)
-    for place, group in scenes.items():
+    for group in scenes.values():
         for defense, shares in worst_by_label(group).items():
-            found[defense].update({f"{place} {label}": share for label, share in shares.items()})
+            found[defense].update({person(group[0], label): share for label, share in shares.items()})
     return found
 
 
-def _against(attack: str, group: dict[str, dict[str, float]], undefended: set[str]) -> list[Difference]:
+def _against(attack: str, group: dict[str, dict[Attacked, float]], undefended: set[str]) -> list[Difference]:
     """The differences of one attack, with p-values adjusted over its defenses."""
     baseline = next((name for name in group if name in undefended), None)
     if baseline is None:
@@ -158,18 +169,17 @@ def _against(attack: str, group: dict[str, dict[str, float]], undefended: set[st
 
 
 def _difference(
-    attack: str, defense: str, shares: dict[str, float], reference: dict[str, float]
+    attack: str, defense: str, shares: dict[Attacked, float], reference: dict[Attacked, float]
 ) -> Difference | None:
-    people = sorted(shares.keys() & reference.keys())
-    if not people:
+    both = shares.keys() & reference.keys()
+    if not both:
         return None
-    own: Floats = np.array([shares[one] for one in people])
-    other: Floats = np.array([reference[one] for one in people])
+    own, other = (by_person({one: side[one] for one in both}) for side in (shares, reference))
     low, high = mean_change(own - other)
     return Difference(
         attack,
         defense,
-        len(people),
+        len(own),
         float(own.mean()),
         float(other.mean()),
         low,

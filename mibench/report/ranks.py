@@ -14,13 +14,13 @@ from mibench.flags import attacks_people
 from mibench.record import Record
 from mibench.report.escape import plain
 from mibench.report.frame import Json, scenes
-from mibench.report.paired import people_shares, runs_of, worst_people
+from mibench.report.paired import Attacked, by_person, people_shares, runs_of, worst_people
 from mibench.report.places import attack_label, defense_label
 from mibench.statistics import FLIPS, holm, least_sign_flip, sign_flips, sign_patterns
 
 ALPHA = 0.05
 _FINER = 4  # the least p-value of all pairs together is to be so many times smaller than ALPHA
-Shares = Mapping[str, float]
+Shares = Mapping[Attacked, float]
 Line = tuple[str, str, str]
 """Scene, attack and view of a line of the comparison; the worst case has neither attack nor view."""
 
@@ -58,7 +58,7 @@ def ranks(records: Iterable[Json | Record]) -> dict[Line, Ranks]:
     found: dict[Line, Ranks] = {}
     for name, group in scenes(records).items():
         kept = [record for record in group if attacks_people(record)]
-        shares: dict[Line, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+        shares: dict[Line, dict[str, dict[Attacked, float]]] = defaultdict(lambda: defaultdict(dict))
         runs: dict[Line, dict[str, list[Hashable]]] = defaultdict(lambda: defaultdict(list))
         for record in kept:
             line = name, attack_label(record), plain(record.get("view", ""), 20)
@@ -111,12 +111,8 @@ def rank_ranges(shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashab
 
 def _test(one: Shares, other: Shares, draws: int) -> tuple[float, float, int]:
     """The mean difference of two defenses, its p-value by at most `draws` flips, and over how many people."""
-    people = sorted(one.keys() & other.keys())
-    if len(people) < 2:
-        return 0.0, 1.0, len(people)
-    differences = np.array([[one[person] - other[person] for person in people]])
-    return (
-        float(differences.mean()),
-        float(sign_flips(differences, sign_patterns(len(people), draws=draws), draws=draws)[0]),
-        len(people),
-    )
+    changes = by_person({both: one[both] - other[both] for both in one.keys() & other.keys()})
+    if len(changes) < 2:
+        return 0.0, 1.0, len(changes)
+    (p_value,) = sign_flips(changes[None], sign_patterns(len(changes), draws=draws), draws=draws)
+    return float(changes.mean()), float(p_value), len(changes)

@@ -13,16 +13,16 @@ from mibench.statistics import sign_flip, sign_flips, sign_patterns
 
 from .conftest import ATTACKS, DEFENSES, Record, make_record
 
-PEOPLE = [str(i) for i in range(10)]
+PEOPLE = [(str(i), "0") for i in range(10)]
 NONE, BIDO, PURIFIER, GAN_ID = (DEFENSES[i] for i in (0, 2, 4, 5))
 SCENE = "synthfaces 32\N{MULTIPLICATION SIGN}32, 100 ids · small_vgg"
 
 
-def shares(**by_defense: list[float]) -> dict[str, dict[str, float]]:
+def shares(**by_defense: list[float]) -> dict[str, dict[tuple[str, str], float]]:
     return {name: dict(zip(PEOPLE, values)) for name, values in by_defense.items()}
 
 
-def own_runs(found: dict[str, dict[str, float]]) -> dict[str, list[str]]:
+def own_runs(found: dict[str, dict[tuple[str, str], float]]) -> dict[str, list[str]]:
     return {name: [name] for name in found}
 
 
@@ -118,7 +118,7 @@ def test_fast_sign_flips_are_the_slow_ones() -> None:
 
 def test_many_defenses_can_be_told_apart_too() -> None:
     """276 pairs: the test must try more sign patterns than for one pair, or none could pass Holm's method."""
-    people = [str(person) for person in range(20)]
+    people = [(str(person), "0") for person in range(20)]
     shares = {f"d{i}": dict.fromkeys(people, 0.0 if i == 0 else 1.0) for i in range(24)}
     found = rank_ranges(shares, {name: [name] for name in shares})
     assert found.of["d0"] == (1, 1)
