@@ -10,7 +10,8 @@ from typing import Literal
 from mibench.reproduce.layout import Column, Layout, Measure, Place
 from mibench.reproduce.measured import Cells, Measured, Missing
 
-Verdict = Literal["match", "differs", "not comparable"]
+Verdict = Literal["match", "differs", "not shown", "not comparable"]
+"""`differs` is the opposite of what is reported; `not shown` is for claims that the records do not decide."""
 
 
 @dataclass(frozen=True, kw_only=True)

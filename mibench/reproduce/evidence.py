@@ -1,24 +1,26 @@
 """What the records say about a claim: an effect, its interval, and the test that its kind asks for.
 
-People are the unit: a pair is one protected person of one seed with and without the defense.
+People are the unit: a pair is one protected person with and without the defense, mean over the seeds that
+protect it; where cells share people and nothing tells these apart, seeds are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mibench.reproduce.layout import JUDGE_ACCURACY, Claim, Column, Kind
-from mibench.reproduce.measured import Cells, Measured, Missing, Person, Z
-from mibench.statistics import bootstrap_mean, mean_change, sign_flip
+from mibench.reproduce.measured import Asked, Cells, Measured, Missing, around
+from mibench.statistics import bootstrap_mean, least_sign_flip, mean_change, sign_flip
 
-State = Literal["for", "against", "open"]
-_FLIPS = 9999  # sign patterns that `sign_flip` tries at most: its least p-value is 2 / (9999 + 1)
+State = Literal["for", "against", "open", "too few"]
+LEAST_SEEDS = 6  # of a sign test: 5 that agree have p = 0.0625
+_LARGEST_LOG = 700.0  # exp of more is no float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +28,16 @@ class Evidence:
     """The outcome of one test.
 
     Args:
-        effect, low, high: in the claim's own direction, above zero where it speaks for the claim.
+        effect, low, high: in the claim's own direction, above zero where it speaks for the claim; the ends
+            are NaN where one unit alone has none.
         unit: of the effect: `points` are fractions of 1.
-        num: people of all seeds, cells or images that it rests on.
+        num: people, seeds or images that it rests on; a person of several seeds is one.
         of: what `num` counts.
         p: two-sided; None where the interval decides.
         least_p: of perfect agreement on as many; 0 where there is no such floor.
-        state: what the interval says where it decides; of tests with a p-value the sign of the effect.
+        state: what the interval says where it decides; of tests with a p-value alone the sign of the effect.
+        share, share_low, share_high: of an attack that is stopped: its AA with the interval.
+        undefended: of an attack that is stopped: its AA without the defense.
     """
 
     effect: float
@@ -44,6 +49,10 @@ class Evidence:
     p: float | None
     least_p: float
     state: State
+    share: float = math.nan
+    share_low: float = math.nan
+    share_high: float = math.nan
+    undefended: float = math.nan
 
 
 def weigh(claim: Claim, cells: Cells) -> Evidence | Missing:
@@ -51,9 +60,13 @@ def weigh(claim: Claim, cells: Cells) -> Evidence | Missing:
     return _TESTS[claim.kind](claim, cells)
 
 
-def least_flip(num: int) -> float:
-    """The least p-value that a sign-flip test of `num` pairs can give."""
-    return 1.0 if num < 2 else max(2.0 / 2**num, 2.0 / (_FLIPS + 1))
+def least_signs(num: int) -> float:
+    """The least p-value of a sign test of so many signs.
+
+    >>> least_signs(5), least_signs(6)
+    (0.0625, 0.03125)
+    """
+    return min(1.0, 2.0 ** (1 - num))
 
 
 def _lowers(claim: Claim, cells: Cells) -> Evidence | Missing:
@@ -74,7 +87,7 @@ def _all_lower(claim: Claim, cells: Cells) -> Evidence | Missing:
 
 def _lowered(claim: Claim, cells: Cells, column: Column) -> NDArray[np.float64] | Missing:
     """By how much each person's share of hits is lower than in the reference, mean over attacks."""
-    gains: list[dict[Person, float]] = []
+    gains: list[dict[Asked, float]] = []
     for attack in claim.attacks:
         own, other = cells.shares(attack, column), cells.shares(attack, claim.reference)
         if isinstance(own, Missing):
@@ -95,11 +108,14 @@ def _order(claim: Claim, cells: Cells) -> Evidence | Missing:
     return gains if isinstance(gains, Missing) else _flipped(gains)
 
 
-def _over_attacks(gains: Sequence[dict[Person, float]]) -> NDArray[np.float64] | Missing:
-    people = sorted(set.intersection(*(set(one) for one in gains)))
-    if not people:
+def _over_attacks(gains: Sequence[dict[Asked, float]]) -> NDArray[np.float64] | Missing:
+    """The gain (P,) of each person, mean over attacks, then over the seeds that protect the person."""
+    by_person: dict[str, list[float]] = {}
+    for seed, label in sorted(set.intersection(*(set(one) for one in gains))):
+        by_person.setdefault(label, []).append(float(np.mean([one[seed, label] for one in gains])))
+    if not by_person:
         return Missing("no person was attacked in both cells")
-    return np.array([np.mean([one[person] for one in gains]) for person in people])
+    return np.array([np.mean(by_person[label]) for label in sorted(by_person)])
 
 
 def _flipped(gains: NDArray[np.float64]) -> Evidence:
@@ -107,14 +123,17 @@ def _flipped(gains: NDArray[np.float64]) -> Evidence:
     effect = float(gains.mean())
     return Evidence(
         effect=effect, low=low, high=high, unit="points", num=len(gains), of="people", p=sign_flip(gains),
-        least_p=least_flip(len(gains)), state="for" if effect > 0 else "against",
+        least_p=least_sign_flip(len(gains)), state="for" if effect > 0 else "against",
     )  # fmt: skip
 
 
 def _at_chance(claim: Claim, cells: Cells) -> Evidence | Missing:
-    """Holds where the interval of AA holds chance and ends below the undefended AA.
+    """That an attack is down to guessing: by the value of AA, its interval, and the drop person by person.
 
-    Without the second condition an interval too wide to tell anything would speak for the claim.
+    `for` where AA is at most `limit` above chance and its interval ends below the undefended AA: an interval
+    that reaches down to chance alone is no evidence, few people have one whatever happens. `against` where
+    the whole interval lies more than `limit` above chance. The p-value is that of the drop, as for a defense
+    that lowers AA.
     """
     (attack,), (column,) = claim.attacks, claim.columns
     own, other = (cells.number(attack, one, "aa") for one in (column, claim.reference))
@@ -122,15 +141,18 @@ def _at_chance(claim: Claim, cells: Cells) -> Evidence | Missing:
         return own
     if isinstance(other, Missing):
         return other
-    if other.low <= cells.chance:
-        return Missing("the interval of the undefended AA holds chance: nothing to stop, or too few people")
-    if own.low <= cells.chance and own.high >= other.value:
-        return Missing("the interval holds both chance and the undefended accuracy: too few people")
-    state: State = "for" if own.low <= cells.chance else "against"
-    gap = [cells.chance - end for end in (own.value, own.high, own.low)]
-    return Evidence(
-        effect=gap[0], low=gap[1], high=gap[2], unit="points", num=own.count, of="images", p=None,
-        least_p=0.0, state=state,
+    drop = _lowered(claim, cells, column)
+    if isinstance(drop, Missing):
+        return drop
+    bound = cells.chance + claim.limit
+    if other.value <= bound:
+        return Missing("the undefended attack does no better than guessing: nothing to stop")
+    is_stopped = own.value <= bound and own.high < other.value
+    state: State = "against" if own.low > bound else "for" if is_stopped else "open"
+    return replace(
+        _flipped(drop), effect=cells.chance - own.value, low=cells.chance - own.high,
+        high=cells.chance - own.low, state=state, share=own.value, share_low=own.low, share_high=own.high,
+        undefended=other.value,
     )  # fmt: skip
 
 
@@ -167,7 +189,7 @@ def _change(claim: Claim, cells: Cells) -> Measured | Missing:
     """By how much a metric lies above the reference, mean over attacks.
 
     The cells of several attacks may share one model, so their errors are taken as fully dependent: the error
-    of the mean is the mean of the errors.
+    of the mean is the mean of the errors, with the fewest degrees of freedom.
     """
     parts = []
     for attack in claim.attacks or ("",):
@@ -177,28 +199,33 @@ def _change(claim: Claim, cells: Cells) -> Measured | Missing:
             return found
         parts.append(found)
     value, error = (sum(values) / len(parts) for values in zip(*((one.value, one.error) for one in parts)))
-    return Measured(value, value - Z * error, value + Z * error, min(one.count for one in parts), 1)
+    freedom, count = (min(values) for values in zip(*((one.freedom, one.count) for one in parts)))
+    return around(value, error, count=int(count), seeds=parts[0].seeds, freedom=freedom)
 
 
 def _less(own: Measured | Missing, other: Measured | Missing) -> Measured | Missing:
-    """The difference of two numbers whose errors are independent."""
+    """The difference of two numbers whose errors are independent, with Satterthwaite's degrees of freedom."""
     if isinstance(own, Missing):
         return own
     if isinstance(other, Missing):
         return other
     value, error = own.value - other.value, math.hypot(own.error, other.error)
-    return Measured(value, value - Z * error, value + Z * error, min(own.count, other.count), own.seeds)
+    parts = sum(one.error**4 / one.freedom for one in (own, other))
+    freedom = error**4 / parts if parts > 0 else math.inf
+    return around(value, error, count=min(own.count, other.count), seeds=own.seeds, freedom=freedom)
 
 
 def _by_interval(
     change: Measured | Missing, sign: int, *, unit: Literal["points", ""] = "points"
 ) -> Evidence | Missing:
-    """A two-sided normal test of a change with a standard error."""
+    """A two-sided test of a change with a standard error: Student's t, normal without bound of freedom."""
+    from scipy.stats import t
+
     if isinstance(change, Missing):
         return change
     if change.error == 0:
         return Missing("neither number has an interval, so their difference cannot be tested")
-    p = math.erfc(abs(change.value) / change.error / math.sqrt(2))
+    p = 2 * float(t.sf(abs(change.value) / change.error, change.freedom))
     low, high = sorted((sign * change.low, sign * change.high))
     return Evidence(
         effect=sign * change.value, low=low, high=high, unit=unit, num=change.count, of="images", p=p,
@@ -207,10 +234,30 @@ def _by_interval(
 
 
 def _distance(claim: Claim, cells: Cells) -> Evidence | Missing:
-    """A sign test over the cells of attacks and seeds: in how many the distance grew."""
+    """A sign test over seeds: in how many the distance grew, by the mean of its logarithm over attacks.
+
+    Attacks of one seed share victim and people, and distances are not on record by person, so that seeds are
+    all that is independent. Too few of them have no p-value, and no part in the table's family.
+    """
     from scipy.stats import binomtest
 
-    grown = []
+    logs = _grown(claim, cells)
+    if isinstance(logs, Missing):
+        return logs
+    num, up, mean = len(logs), int((logs > 0).sum()), float(logs.mean())
+    low, high = bootstrap_mean(logs) if num > 1 else (math.nan, math.nan)
+    effect, low, high = (math.expm1(min(one, _LARGEST_LOG)) for one in (mean, low, high))
+    p = float(binomtest(up, num).pvalue) if num >= LEAST_SEEDS else None
+    state: State = "too few" if p is None else "for" if 2 * up > num else "against"
+    return Evidence(
+        effect=effect, low=low, high=high, unit="times", num=num, of="seeds", p=p, least_p=least_signs(num),
+        state=state,
+    )  # fmt: skip
+
+
+def _grown(claim: Claim, cells: Cells) -> NDArray[np.float64] | Missing:
+    """The logarithm (S,) of the ratio of distances of each seed, mean over attacks; none of them is 0."""
+    by_seed: dict[int, list[float]] = {}
     for attack in claim.attacks:
         own = cells.by_seed(attack, claim.columns[0], claim.metric)
         other = cells.by_seed(attack, claim.reference, claim.metric)
@@ -218,18 +265,11 @@ def _distance(claim: Claim, cells: Cells) -> Evidence | Missing:
             return own
         if isinstance(other, Missing):
             return other
-        grown += [own[seed] / other[seed] for seed in own.keys() & other.keys() if other[seed] > 0]
-    moved = [one for one in grown if one != 1]
-    if not moved:
-        return Missing("no distance differs")
-    up = sum(one > 1 for one in moved)
-    logs = np.log(np.array(grown))
-    low, high = bootstrap_mean(logs)
-    return Evidence(
-        effect=math.exp(float(logs.mean())) - 1, low=math.exp(low) - 1, high=math.exp(high) - 1, unit="times",
-        num=len(moved), of="cells", p=float(binomtest(up, len(moved)).pvalue),
-        least_p=min(1.0, 2.0 / 2 ** len(moved)), state="for" if 2 * up > len(moved) else "against",
-    )  # fmt: skip
+        for seed in own.keys() & other.keys():
+            if min(own[seed], other[seed]) > 0:
+                by_seed.setdefault(seed, []).append(math.log(own[seed] / other[seed]))
+    logs = np.array([np.mean(by_seed[seed]) for seed in sorted(by_seed)])
+    return logs[logs != 0] if logs.any() else Missing("no distance differs")
 
 
 _TESTS: dict[Kind, Callable[[Claim, Cells], Evidence | Missing]] = {

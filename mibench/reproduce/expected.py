@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from mibench.reproduce.layout import NONE, Claim, Column, Kind, Layout
 
-_LAST_DIGIT = 1.0  # tables print AA in whole percent; chance, 0.1 % of 1000 people, lies below it
+_LAST_DIGIT = 1.0  # points: tables print AA in whole percent; chance, 0.1 % of 1000 people, lies below it
 
 
 def lowering(layout: Layout, column: Column, reference: Column, *, each: bool = True) -> list[Claim]:
@@ -56,7 +56,7 @@ def stopping(layout: Layout, column: Column, reference: Column) -> list[Claim]:
             sentence = f"Against {column.heading} {printed} does no better than guessing."
             claims.append(
                 _claim(f"chance-{_tag(column)}-{_slug(printed)}", sentence, "at chance", columns=(column,),
-                       reference=reference, attacks=(label,))
+                       reference=reference, attacks=(label,), limit=_LAST_DIGIT / 100, is_detail=True)
             )  # fmt: skip
     return claims
 
@@ -109,7 +109,10 @@ def distancing(layout: Layout, column: Column, reference: Column, printed: str =
 
 
 def ordering(layout: Layout, reference: Column, data: str) -> list[Claim]:
-    """Claims that undefended attacks rank as they do on one data set, each adjacent pair."""
+    """Claims that undefended attacks rank as they do on one data set, each adjacent pair.
+
+    Disputed where the table's other data rank a pair the other way.
+    """
     ranked = sorted(
         (
             (layout.value((data, "", printed), reference, _aa(layout)), printed, label)
@@ -122,10 +125,22 @@ def ordering(layout: Layout, reference: Column, data: str) -> list[Claim]:
             f"order-{_slug(first)}-{_slug(second)}",
             f"Without defense {first} is more accurate than {second}, as on {data}.",
             "attack order", columns=(reference,), reference=reference, attacks=(stronger, weaker),
+            disputed=_turned(layout, reference, first, second),
         )
         for (high, first, stronger), (low, second, weaker) in itertools.pairwise(ranked)
         if high > low
     ]  # fmt: skip
+
+
+def _turned(layout: Layout, reference: Column, first: str, second: str) -> str:
+    """On which data the second attack is more accurate than the first; empty where on none."""
+    found = []
+    for scene in layout.scenes:
+        high, low = (layout.value((*scene, name), reference, _aa(layout)) for name in (first, second))
+        if high < low:
+            where = ", ".join(word for word in scene if word)
+            found.append(f"on {where} {second} has {low:g} % and {first} {high:g} %")
+    return f"the paper's own numbers do not all say so: {'; '.join(found)}" if found else ""
 
 
 def alike(layout: Layout, columns: Sequence[Column], reference: Column) -> list[Claim]:

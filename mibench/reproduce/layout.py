@@ -75,9 +75,10 @@ class Claim:
         reference: the column group that they are compared with.
         attacks: our labels of the attacks that it is about; of an order, the stronger one first.
         metric: what accuracy or distance it is about.
-        limit: of an accuracy that is kept: the largest drop, in [0, 1].
+        limit: of an accuracy that is kept: the largest drop; of an attack that is stopped: how far above
+            chance its accuracy may be. In [0, 1].
         disputed: why the reported numbers themselves do not bear the sentence; empty where they do.
-        is_detail: whether another claim of the table says the same of all attacks together.
+        is_detail: whether it tells about one attack, beside what the table says of all of them.
     """
 
     id: str

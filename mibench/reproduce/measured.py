@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,13 +14,16 @@ from mibench.record import Record
 from mibench.report.frame import Json, latest, number, part, reason
 from mibench.reported import papers
 from mibench.reproduce.layout import JUDGE_ACCURACY, Column, ReproduceError
-from mibench.statistics import grouped_wilson, wilson
+from mibench.statistics import LEVEL, grouped_wilson, wilson
 
-Z = 1.959963984540054  # the normal quantile of a 95 % interval
-DATASETS = {"celeba-64": "CelebA", "vggface-112": "VGG-Face", "vggface2-224": "VGG-Face2"}
-"""The suite that has a paper's data -> the paper's name of it."""
-Person = tuple[int, str]
-"""A seed of the suite and a protected label."""
+DATASETS = {
+    "celeba-64": ("CelebA", 64, 1000),
+    "vggface-112": ("VGG-Face", 112, 1000),
+    "vggface2-224": ("VGG-Face2", 224, 1000),
+}
+"""The suite that has a paper's data -> the paper's name of it, side in pixels, private people."""
+Asked = tuple[int, str]
+"""A seed of the suite and a protected label: a person, as often as seeds protect it."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Measured:
         value, low, high: with a 95 % interval; both ends are the value where there is none.
         count: of what it is a mean, over all seeds.
         seeds: how many.
+        given_error: the standard error, where the interval was made from one; NaN: the width tells it.
+        freedom: the degrees of freedom of that error; without bound where it comes from many images.
     """
 
     value: float
@@ -38,6 +43,8 @@ class Measured:
     high: float
     count: int
     seeds: int
+    given_error: float = math.nan
+    freedom: float = math.inf
 
     @property
     def has_interval(self) -> bool:
@@ -47,7 +54,9 @@ class Measured:
     @property
     def error(self) -> float:
         """The standard error that its interval stands for."""
-        return (self.high - self.low) / (2 * Z)
+        if not math.isnan(self.given_error):
+            return self.given_error
+        return (self.high - self.low) / (2 * quantile(math.inf))
 
 
 @dataclass(frozen=True)
@@ -89,9 +98,15 @@ class Cells:
 
     @cached_property
     def dataset(self) -> str:
-        """The paper's name of the suite's data; empty where it is other data."""
-        is_real = all(part(one, "data").get("kind") == "folder" for one in self.records)
-        return DATASETS.get(self.suite, "") if is_real else ""
+        """The paper's name of the suite's data; empty where it is other data, whatever its name."""
+        name, side, people = DATASETS.get(self.suite, ("", 0, 0))
+        is_it = all(
+            facts.get("kind") == "folder"
+            and list(facts.get("size") or ())[1:] == [side, side]
+            and facts.get("num_classes") == people
+            for facts in (part(one, "data") for one in self.records)
+        )
+        return name if is_it else ""
 
     @cached_property
     def data(self) -> str:
@@ -105,6 +120,15 @@ class Cells:
     def seeds(self) -> list[int]:
         """Of all records."""
         return sorted({int(one.get("seed", 0)) for one in self.records})
+
+    @cached_property
+    def protected(self) -> dict[int, frozenset[str]]:
+        """The labels that each seed protects."""
+        found: dict[int, frozenset[str]] = {}
+        for one in self.records:
+            seed = int(one.get("seed", 0))
+            found[seed] = found.get(seed, frozenset()) | _protected(one)
+        return found
 
     @cached_property
     def chance(self) -> float:
@@ -140,9 +164,9 @@ class Cells:
     def number(self, attack: str, column: Column, metric: str) -> Measured | Missing:
         """A metric of a cell over its seeds, in [0, 1] where it is a fraction.
 
-        One seed has the interval on record. Of several, AA is pooled over people of all seeds with the
-        interval of the suites, `mc_target` over test images with Wilson's; any other number is the mean over
-        seeds, its standard error that of independent seeds from the widths of their intervals.
+        One seed has the interval on record. Of several, AA is pooled over all people with the interval of the
+        suites, a person of several seeds once. Any other number is the mean over seeds, see `_mean`;
+        `mc_target` has Wilson's interval over people where every seed is at 0 or every seed at 1.
         """
         records = self.of(attack, column) if metric else Missing("mibench does not measure it")
         if isinstance(records, Missing):
@@ -164,8 +188,8 @@ class Cells:
         values = {seed: one.value for seed, one in found.items() if one is not None}
         return values or Missing(f"{self._holder} no {metric} of this cell")
 
-    def shares(self, attack: str, column: Column) -> dict[Person, float] | Missing:
-        """The share of hits of each protected person of each seed."""
+    def shares(self, attack: str, column: Column) -> dict[Asked, float] | Missing:
+        """The share of hits of each protected person, seed by seed."""
         records = self.of(attack, column)
         if isinstance(records, Missing):
             return records
@@ -182,6 +206,27 @@ def base_suite(name: str) -> str:
     """The suite that a record's suite was derived from: `tifs23-table2-quick` is `quick`."""
     prefix = "|".join([*papers(), "lpa"])
     return re.sub(rf"^(?:{prefix})(?:-(?:table|fig)\d+)?-(?=.)", "", name)
+
+
+def quantile(freedom: float) -> float:
+    """Student's t that a 95 % interval reaches, in standard errors; the normal one without bound.
+
+    >>> [round(quantile(one), 3) for one in (1, 10, math.inf)]
+    [12.706, 2.228, 1.96]
+    """
+    from scipy.stats import t  # half a second to import
+
+    return float(t.ppf((1 + LEVEL) / 2, freedom))
+
+
+def around(value: float, error: float, *, count: int, seeds: int, freedom: float = math.inf) -> Measured:
+    """A number with the interval of its standard error; without a width where the error is 0."""
+    reach = quantile(freedom) * error if error else 0.0
+    return Measured(value, value - reach, value + reach, count, seeds, error, freedom)
+
+
+def _protected(record: Json) -> frozenset[str]:
+    return frozenset(map(str, part(record, "targets").get("protected") or ()))
 
 
 def _in_view(records: Sequence[Json], column: Column) -> list[Json]:
@@ -221,24 +266,48 @@ def _over_seeds(found: Sequence[Measured], records: Sequence[Json], metric: str)
         return found[0]
     if metric == "aa" and all(one.get("hits") for one in records):
         return _pooled_hits(records)
-    return _pooled_counts(found) if metric == "mc_target" else _mean(found)
+    people = len(frozenset().union(*map(_protected, records)))
+    values = {one.value for one in found}
+    if metric == "mc_target" and people and values in ({0.0}, {1.0}):
+        # no variance to see between seeds: as many people as were asked could yet differ
+        (value,) = values
+        return Measured(
+            value, *wilson(round(value) * people, people), sum(one.count for one in found), len(found)
+        )
+    is_fraction = bool(part(part(records[0], "metric_info"), metric).get("percent"))
+    return _mean(found, is_fraction=is_fraction)
 
 
 def _pooled_hits(records: Sequence[Json]) -> Measured:
-    by_person = [hits for one in records for hits in part(one, "hits").values() if hits]
-    people = np.repeat(np.arange(len(by_person)), [len(hits) for hits in by_person])
-    hits = np.array([hit == "1" for own in by_person for hit in own])
+    """AA over the images of all seeds, grouped by person: seeds share the people, by label."""
+    by_person: dict[str, str] = {}
+    for one in records:
+        for label, hits in part(one, "hits").items():
+            by_person[str(label)] = by_person.get(str(label), "") + hits
+    people = np.repeat(np.arange(len(by_person)), [len(hits) for hits in by_person.values()])
+    hits = np.array([hit == "1" for own in by_person.values() for hit in own])
     low, high = grouped_wilson(hits, people)
     return Measured(float(hits.mean()), low, high, len(hits), len(records))
 
 
-def _pooled_counts(found: Sequence[Measured]) -> Measured:
-    count = sum(one.count for one in found)
-    hits = sum(round(one.value * one.count) for one in found)
-    return Measured(hits / count, *wilson(hits, count), count, len(found))
+def _mean(found: Sequence[Measured], *, is_fraction: bool) -> Measured:
+    """The mean over seeds with the error within them and the variance between them.
 
-
-def _mean(found: Sequence[Measured]) -> Measured:
-    value = sum(one.value for one in found) / len(found)
-    error = math.sqrt(sum(one.error**2 for one in found)) / len(found)
-    return Measured(value, value - Z * error, value + Z * error, sum(one.count for one in found), len(found))
+    Seeds share the private images that a number is asked about, so their own errors are taken as fully
+    dependent: their mean stays, however many seeds there are. What the trainings add is independent, and has
+    the variance of the S values over S. The two are added; their sum has Satterthwaite's degrees of freedom,
+    of which the first part has no bound and the second S - 1. Without an interval in any seed there is none:
+    the spread of trainings alone would pass for all of the doubt.
+    Source: Satterthwaite, Biometrics Bulletin 2 (1946).
+    """
+    values = np.array([one.value for one in found])
+    value, count, seeds = float(values.mean()), sum(one.count for one in found), len(found)
+    if not any(one.has_interval for one in found):
+        return Measured(value, value, value, count, seeds)
+    within = (sum(one.error for one in found) / seeds) ** 2
+    between = float(values.var(ddof=1)) / seeds
+    freedom = (within + between) ** 2 * (seeds - 1) / between**2 if between > 0 else math.inf
+    whole = around(value, math.sqrt(within + between), count=count, seeds=seeds, freedom=freedom)
+    if not is_fraction:
+        return whole
+    return replace(whole, low=max(0.0, whole.low), high=min(1.0, whole.high))

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 _LEFT, _COLUMN, _LINE, _HEAD = 1.35, 0.52, 0.33, 0.24
 _CLAIM, _MARGIN, _LEAST = 0.17, 0.12, 10.5
 _LETTER = 0.075  # of the smaller text, on average: what a column of names needs
-_TINTS: dict[Verdict, str] = {"match": "#c7e9dd", "differs": "#f7d3bd", "not comparable": "#f4f4f5"}
+TINTS: dict[Verdict, str] = {
+    "match": "#b9e3d4", "differs": "#eeb08a", "not shown": "#f6ebc0", "not comparable": "#fafafa",
+}  # fmt: skip
 
 
 def to_figure(found: Reproduction) -> Figure:
@@ -94,7 +96,7 @@ def _entry(axes: Axes, number: Number, x: float, y: float, width: float) -> None
     """One cell: measured with its sign, reported below."""
     if number.verdict != "not comparable":
         corner, sides = (x + 0.02, y + 0.02), (width - 0.04, _LINE - 0.04)
-        axes.add_patch(Rectangle(corner, *sides, facecolor=_TINTS[number.verdict], linewidth=0))
+        axes.add_patch(Rectangle(corner, *sides, facecolor=TINTS[number.verdict], linewidth=0))
     text = f"{sign(number)} {measured_text(number)}".strip()
     _write(axes, x + width - 0.06, y + 0.31 * _LINE, text, size=7.5, align="right")
     below = reported_text(number)
@@ -113,7 +115,7 @@ def _claim_lines(found: Reproduction, width: float) -> list[tuple[Verdict, str]]
 
 
 def _claim(axes: Axes, verdict: Verdict, text: str, y: float) -> None:
-    axes.add_patch(Rectangle((_MARGIN, y + 0.01), 0.2, _CLAIM - 0.02, facecolor=_TINTS[verdict], linewidth=0))
+    axes.add_patch(Rectangle((_MARGIN, y + 0.01), 0.2, _CLAIM - 0.02, facecolor=TINTS[verdict], linewidth=0))
     _write(axes, _MARGIN + 0.1, y + _CLAIM / 2, SIGNS[verdict], weight="bold", align="center")
     _write(axes, _MARGIN + 0.28, y + _CLAIM / 2, text, size=6.8)
 

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mibench.record import Record
-from mibench.report.frame import Json, part
+from mibench.report.frame import Json
 from mibench.reproduce import claims_of
 from mibench.reproduce.compared import Number, Verdict, numbers
 from mibench.reproduce.layout import Layout
 from mibench.reproduce.measured import Cells
 from mibench.reproduce.verdicts import Judged, judge
 
-VERDICTS: tuple[Verdict, ...] = ("match", "differs", "not comparable")
+VERDICTS: tuple[Verdict, ...] = ("match", "differs", "not shown", "not comparable")
+_COUNTED: dict[Verdict, str] = {"differs": "differ"}  # as many of them are said to do
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,10 @@ class Reproduction:
 
     @property
     def verdict(self) -> Verdict:
-        """`differs` where any number or claim does, `match` where some match and none differs."""
+        """`differs` where any number or claim does, else `match`, else `not shown` where any is that."""
         found = {one.verdict for one in self.numbers} | {one.verdict for one in self.claims}
-        return next((one for one in ("differs", "match") if one in found), "not comparable")
+        order: tuple[Verdict, ...] = ("differs", "match", "not shown")
+        return next((one for one in order if one in found), "not comparable")
 
     @cached_property
     def title(self) -> str:
@@ -47,8 +49,9 @@ class Reproduction:
 
     @cached_property
     def summary(self) -> str:
-        """How many numbers and claims match."""
-        return f"{_counts('Claims', self.claims)} {_counts('Numbers', self.numbers)}".strip()
+        """How many numbers and claims match; a number is never `not shown`."""
+        told: tuple[Verdict, ...] = ("match", "differs", "not comparable")
+        return f"{_counts('Claims', self.claims, VERDICTS)} {_counts('Numbers', self.numbers, told)}".strip()
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -63,17 +66,18 @@ class Reproduction:
         ]
         if len(cells.seeds) > 1:
             lines.append(
-                "Several seeds: AA is pooled over the people of all seeds, MC(l_t) over test images with "
-                "Wilson's interval; other numbers are means over seeds, with the standard error that their "
-                "intervals give for independent seeds."
+                "Several seeds: AA is pooled over all people; other numbers are means over seeds, with the "
+                "mean of the seeds' errors, since they share the test images, and the variance between seeds "
+                "(Student's t)."
             )
         if self.claims:
             lines.append(
-                "Claims about AA pair each protected person of each seed with and without the defense "
-                "(sign-flip test); claims about distances count cells (sign test); claims about accuracy and "
-                "errors take their standard errors from intervals. p-values are adjusted by Holm's method "
-                "over the table's claims, those about single attacks by themselves; claims that a defense "
-                "keeps accuracy or stops an attack are read off the interval."
+                "Claims about AA pair each protected person with and without the defense (sign-flip test); "
+                "claims about distances count seeds (sign test); claims about accuracy and errors take their "
+                "standard errors from intervals. p-values are adjusted by Holm's method over the table's "
+                "claims, those about single attacks by themselves. That a defense keeps accuracy is read off "
+                "the interval; that it stops an attack, off AA, its interval and the drop. A claim differs "
+                "where the opposite is shown; what the records do not decide is not shown."
             )
         return (*lines, *layout.notes)
 
@@ -90,11 +94,7 @@ class Reproduction:
 
     @property
     def _people(self) -> int:
-        by_seed = {
-            int(one.get("seed", 0)): len(part(one, "targets").get("protected") or ())
-            for one in self.cells.records
-        }
-        return sum(by_seed.values())
+        return len(frozenset().union(*self.cells.protected.values()))
 
 
 def reproduce(
@@ -115,8 +115,8 @@ def reproduce(
     return Reproduction(layout, cells, tuple(numbers(layout, cells)), tuple(judge(claims_of(layout), cells)))
 
 
-def _counts(what: str, found: Sequence[Number | Judged]) -> str:
+def _counts(what: str, found: Sequence[Number | Judged], told: Sequence[Verdict]) -> str:
     if not found:
         return ""
     counts = Counter(one.verdict for one in found)
-    return f"{what}: {', '.join(f'{counts[name]} {name}' for name in VERDICTS)}."
+    return f"{what}: {', '.join(f'{counts[name]} {_COUNTED.get(name, name)}' for name in told)}."

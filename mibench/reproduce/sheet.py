@@ -14,7 +14,7 @@ from mibench.reproduce.measured import Measured
 from mibench.reproduce.result import Reproduction
 from mibench.reproduce.verdicts import Judged
 
-SIGNS: dict[Verdict, str] = {"match": "✓", "differs": "✗", "not comparable": "\N{EN DASH}"}
+SIGNS: dict[Verdict, str] = {"match": "✓", "differs": "✗", "not shown": "○", "not comparable": "\N{EN DASH}"}
 _NO_NUMBER = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
@@ -142,7 +142,9 @@ def evidence_text(judged: Judged) -> str:
     value, low, high = (
         format(scale * one, form).replace("-", _MINUS) for one in (found.effect, found.low, found.high)
     )
-    return f"{value}{unit} [{low} to {high}], {found.num} {found.of}"
+    interval = "" if math.isnan(found.low) else f" [{low} to {high}]"
+    of = found.of.removesuffix("s") if found.num == 1 else found.of
+    return f"{value}{unit}{interval}, {found.num} {of}"
 
 
 def about(column: Column, layout: Layout) -> str:

@@ -10,7 +10,9 @@ from mibench.reproduce.result import Reproduction
 from mibench.reproduce.sheet import Sheet, evidence_text, measured_text, reported_text, sheet
 
 _MOST_COLUMNS = 24  # numbers in a line of a landscape page
-_SIGNS: dict[Verdict, str] = {"match": "$\\surd$", "differs": "$\\times$", "not comparable": "--"}
+_SIGNS: dict[Verdict, str] = {
+    "match": "$\\surd$", "differs": "$\\times$", "not shown": "$\\circ$", "not comparable": "--",
+}  # fmt: skip
 
 PAGE = """\\documentclass[a4paper,landscape]{article}
 \\usepackage[margin=15mm]{geometry}

@@ -14,8 +14,9 @@ import pytest
 from mibench.cli import main
 from mibench.record import SCHEMA
 from mibench.reproduce import LAYOUTS, find_layout
+from mibench.reproduce.result import VERDICTS
 
-from .test_reproduce_verdicts import made_up
+from .test_reproduce_verdicts import Json, made_up
 
 FILES = {"table.md", "table.csv", "claims.csv", "table.tex", "table_page.tex", "table.html", "table.png"}
 SUITE = """
@@ -56,15 +57,22 @@ width = 4
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A results folder with made-up records of Table II on two seeds."""
-    folder = tmp_path / "made"
+    """A results folder with made-up records of Table II on two seeds, which bear its claims."""
+    return keep(tmp_path / "made", made_up(find_layout("tifs23/table2"), seeds=2, people=5))
+
+
+def keep(folder: Path, records: list[Json]) -> Path:
     folder.mkdir()
-    lines = [
-        json.dumps({**one, "schema": SCHEMA, "victim_net": "small_vgg"})
-        for one in made_up(find_layout("tifs23/table2"), seeds=2, people=5)
-    ]
+    lines = [json.dumps({**one, "schema": SCHEMA, "victim_net": "small_vgg"}) for one in records]
     (folder / "records.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
+
+
+def told(folder: Path) -> int:
+    """The exit code that the verdicts in the files of a table ask for."""
+    verdicts = {one["verdict"] for name in ("table.csv", "claims.csv") for one in rows(folder / name)}
+    assert verdicts <= set(VERDICTS)
+    return 4 if "differs" in verdicts else 0
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -80,15 +88,14 @@ def test_records_alone_are_enough_and_torch_is_not_loaded(results: Path, tmp_pat
         "print('torch' in sys.modules, code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False 4"
+    assert done.stdout.splitlines()[-1] == "False 0"
     folder = tmp_path / "reproduce" / "tifs23-table2-from-made"
     assert {file.name for file in folder.iterdir()} == FILES
 
 
 def test_tables_hold_every_number_and_claim(results: Path, tmp_path: Path) -> None:
-    assert (
-        main(["reproduce", "tifs23/2", "--from", str(results / "records.jsonl"), "--out", str(tmp_path)]) == 4
-    )
+    words = ["reproduce", "tifs23/2", "--from", str(results / "records.jsonl"), "--out", str(tmp_path)]
+    assert main(words) == 0
     folder = tmp_path / "reproduce" / "tifs23-table2-from-made"
     numbers = rows(folder / "table.csv")
     reported = [one for one in numbers if one["reported"]]
@@ -106,6 +113,32 @@ def test_tables_hold_every_number_and_claim(results: Path, tmp_path: Path) -> No
     page = (folder / "table.html").read_text(encoding="utf-8")
     assert "GAN-ID FL lowers the accuracy of Mirror." in page
     assert "69" in (folder / "table.md").read_text(encoding="utf-8")
+
+
+def test_an_opposite_is_exit_code_4_and_what_is_not_shown_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = made_up(find_layout("tifs23/table2"), seeds=2, people=5)
+    for one in records:
+        if one["defense"]["label"] == "gan_id":  # costs 40 points
+            one["estimates"]["mc_all"] = {"value": 0.5, "low": 0.49, "high": 0.51, "count": 9000}
+        if one["defense"]["label"] == "gan_d":  # costs 4 points, give or take one
+            one["estimates"]["mc_all"] = {"value": 0.86, "low": 0.85, "high": 0.87, "count": 9000}
+    worse = keep(tmp_path / "worse", records)
+    words = ["reproduce", "tifs23/table2", "--from", str(worse), "--out", str(tmp_path)]
+    assert main(words) == 4
+    folder = tmp_path / "reproduce" / "tifs23-table2-from-worse"
+    assert told(folder) == 4
+    claims = {one["claim"]: one["verdict"] for one in rows(folder / "claims.csv")}
+    assert (claims["keeps-gan-id"], claims["keeps-gan-d"]) == ("differs", "not shown")
+    counts = "Claims: 33 match, 1 differ, 3 not shown, 4 not comparable."
+    assert counts in capsys.readouterr().out
+    for name in ("table.md", "table.html"):
+        page = (folder / name).read_text(encoding="utf-8")
+        assert counts in page
+        assert "○" in page
+    assert "$\\circ$" in (folder / "table.tex").read_text(encoding="utf-8")
+    assert '<td class="not-shown">○</td>' in (folder / "table.html").read_text(encoding="utf-8")
 
 
 def test_the_same_records_give_the_same_bytes(results: Path, tmp_path: Path) -> None:
@@ -132,8 +165,10 @@ def test_the_latex_document_compiles(results: Path, tmp_path: Path, name: str) -
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
 def test_every_table_is_written_from_any_records(results: Path, tmp_path: Path, name: str) -> None:
-    assert main(["reproduce", name, "--from", str(results), "--out", str(tmp_path)]) in {0, 4}
-    assert {file.name for file in (tmp_path / "reproduce").glob("*/*")} == FILES
+    assert main(["reproduce", name, "--from", str(results), "--out", str(tmp_path)]) == 0
+    (folder,) = (tmp_path / "reproduce").iterdir()
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert told(folder) == 0
 
 
 @pytest.mark.parametrize(
@@ -166,8 +201,9 @@ def test_a_run_of_its_own_meets_what_the_suite_has_of_the_table(
     (tmp_path / "mini.toml").write_text(SUITE, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     words = ["reproduce", "tifs23/table3", "--suite", "mini.toml", "--jobs", "1", "--device", "cpu"]
-    assert main(words) in {0, 4}
+    code = main(words)
     folder = tmp_path / "results" / "reproduce" / "tifs23-table3-mini"
+    assert code == told(folder)
     assert {file.name for file in folder.iterdir()} >= {*FILES, "records.jsonl"}
     numbers = rows(folder / "table.csv")
     measured = {one["our_defense"] for one in numbers if one["measured"]}
@@ -180,7 +216,7 @@ def test_a_run_of_its_own_meets_what_the_suite_has_of_the_table(
     capsys.readouterr()
     main(words)
     assert "0 of " in capsys.readouterr().out.splitlines()[0]  # all of it lies in the store
-    assert main(["reproduce", "tifs23/table3", "--from", str(folder)]) in {0, 4}
+    assert main(["reproduce", "tifs23/table3", "--from", str(folder)]) == code
     assert sorted((tmp_path / "results" / "reproduce").iterdir()) == [folder]
 
 
