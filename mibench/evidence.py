@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mibench.data.split import dequantize
-from mibench.nets.classifier import Classifier
+from mibench.nets.classifier import head_logits
 from mibench.rates import in_top
 from mibench.report.evidence import Shot
 from mibench.stages.protecting import deployed
@@ -59,10 +59,6 @@ class Gallery:
     def features_of(self, images: Tensor) -> Tensor:
         """The judge's penultimate features of images (B, C, H, W), uint8: (B, D), float32, on the CPU."""
         return _asked(self.judge.features, images, self.device)
-
-    def distances(self, features: Tensor) -> Tensor:
-        """Euclidean distances (B, N) of features (B, D) to all private training images."""
-        return torch.cdist(features, self.features)
 
     def real(self, labels: list[int], count: int) -> Tensor:
         """The first training images of each label, (T, R, C, H, W), uint8, R at most count, alike for all."""
@@ -118,11 +114,8 @@ def _of_model(
     """The faces of one model, and the fields of a `Shot` of each but for the model's number."""
     images, targets = invert.tensors["images"], invert.tensors["targets"]
     features = gallery.features_of(images)
-    distances = gallery.distances(features)
-    is_own = gallery.labels[None] == targets[:, None]
-    nearest = distances.argmin(1)
-    other, whose = distances.masked_fill(is_own, math.inf).min(1)
-    judged = _head(gallery.judge, features, gallery.device)
+    near = neighbors(features, targets, gallery.features, gallery.labels)
+    judged = head_logits(gallery.judge, features, max_batch=_CHUNK)
     released = _asked(victim, images, gallery.device, chunk=gallery.max_batch)
     audited = None if gallery.audit is None else _asked(gallery.audit, images, gallery.device)
     labels, nobody = targets.tolist(), [None] * len(targets)
@@ -137,15 +130,41 @@ def _of_model(
         "audit_top": nobody,
         "audit_p": nobody,
         **({} if audited is None else _said("audit", audited, audited.softmax(1), targets)),
-        "nearest": nearest.tolist(),
-        "nearest_label": gallery.labels[nearest].tolist(),
-        "distance": _short(distances.gather(1, nearest[:, None]).squeeze(1)),
-        "own_distance": _short(distances.masked_fill(~is_own, math.inf).amin(1)),
-        "other_label": gallery.labels[whose].tolist(),
-        "other_distance": _short(other),
+        "nearest": near["nearest"].tolist(),
+        "nearest_label": gallery.labels[near["nearest"]].tolist(),
+        "distance": _short(near["distance"]),
+        "own_distance": _short(near["own_distance"]),
+        "other_label": gallery.labels[near["other"]].tolist(),
+        "other_distance": _short(near["other_distance"]),
     }
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
-    return Faces(images, targets, nearest), rows
+    return Faces(images, targets, near["nearest"]), rows
+
+
+def neighbors(features: Tensor, targets: Tensor, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The private training images nearest to reconstructions, by Euclidean distance of features.
+
+    In float64, and without the matrix product that torch takes by default: that one subtracts squares, and of
+    a small distance between large features no digit is left.
+
+    Args:
+        features: (B, D), B >= 1, of the reconstructions.
+        targets: (B,), int64, whom each should show.
+        real: (N, D), of all private training images.
+        labels: (N,), int64, whom they show.
+
+    Returns:
+        (B,) each: `nearest`, number of the image, and its `distance`; `own_distance` to the nearest image of
+        the target; `other`, number of the nearest image of anybody else, and its `other_distance`.
+    """
+    exact, parts = real.double(), []
+    for part, wanted in zip(features.split(_CHUNK), targets.split(_CHUNK)):
+        distances = torch.cdist(part.double(), exact, compute_mode="donot_use_mm_for_euclid_dist")
+        is_own = labels[None] == wanted[:, None]
+        own = distances.masked_fill(~is_own, math.inf).amin(1)
+        parts.append((*distances.min(1), own, *distances.masked_fill(is_own, math.inf).min(1)))
+    names = ("distance", "nearest", "own_distance", "other_distance", "other")
+    return {name: torch.cat(column) for name, column in zip(names, zip(*parts))}
 
 
 def _said(who: str, scores: Tensor, shares: Tensor, targets: Tensor) -> dict[str, list[Any]]:
@@ -154,12 +173,6 @@ def _said(who: str, scores: Tensor, shares: Tensor, targets: Tensor) -> dict[str
     others = scores.scatter(1, targets[:, None], -math.inf).argmax(1)
     wanted = shares.gather(1, targets[:, None]).squeeze(1)
     return {f"{who}_top": torch.where(hits, targets, others).tolist(), f"{who}_p": _short(wanted)}
-
-
-def _head(judge: Classifier, features: Tensor, device: torch.device) -> Tensor:
-    """The judge's logits (B, K) of features (B, D), on the CPU."""
-    with torch.no_grad():
-        return torch.cat([judge.head(part.to(device)).cpu() for part in features.split(_CHUNK)])
 
 
 def _asked(

@@ -14,7 +14,7 @@ from mibench.attack import Reconstructions
 from mibench.data.split import Labeled
 from mibench.embedder import Embedder, centroids, embed
 from mibench.errors import PluginError, WeightsError
-from mibench.nets.classifier import Classifier
+from mibench.nets.classifier import Classifier, head_logits
 from mibench.plugin import Context, Plugin
 from mibench.victim import LabelVictim
 from mibench.weights import weights_digest
@@ -106,11 +106,11 @@ class Case:
     @cached_property
     def logits(self) -> Tensor:
         """The judge's logits of the reconstructions, (B, K), float32, on the CPU."""
-        device = next(self.judge.parameters()).device
-        with torch.no_grad():
-            return torch.cat(
-                [self.judge.head(part.to(device)).cpu() for part in self.features.split(self.max_batch)]
-            )
+        return head_logits(self.judge, self.features, max_batch=self.max_batch)
+
+    def judge_logits(self, images: Tensor) -> Tensor:
+        """The judge's logits of images (N, C, H, W), float32 in [0, 1]: (N, K), float32, on the CPU."""
+        return head_logits(self.judge, self.judge_features(images), max_batch=self.max_batch)
 
     def judge_features(self, images: Tensor) -> Tensor:
         """The judge's penultimate features of images (N, C, H, W): (N, D), float32, on the CPU."""

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from mibench.data.split import dequantize, quantize
 from mibench.metric import Case, Estimate
-from mibench.rates import in_top
 
 from ._second import first_places, share
 
@@ -28,16 +27,8 @@ def surviving(case: Case, *edits: Edit) -> Estimate | None:
     """
     hits = first_places(case, case.logits)
     for edit in edits:
-        features = case.judge_features(edit(case.got.images))
-        hits = hits & in_top(_head(case, features), case.got.targets, places=1)
+        hits = hits & first_places(case, case.judge_logits(edit(case.got.images)))
     return share(case, hits)
-
-
-def _head(case: Case, features: Tensor) -> Tensor:
-    device = next(case.judge.parameters()).device
-    with torch.no_grad():
-        logits: Tensor = case.judge.head(features.to(device)).cpu()
-    return logits
 
 
 def blurred(x: Tensor, sigma: float) -> Tensor:

@@ -64,6 +64,19 @@ class Classifier(nn.Module):
         return logits
 
 
+def head_logits(net: Classifier, features: Tensor, *, max_batch: int) -> Tensor:
+    """The logits (N, num_classes) that a net's head gives to features (N, feature_dim); on the CPU.
+
+    Args:
+        net: any classifier; it computes where its parameters are, without a gradient.
+        features: float32.
+        max_batch: rows of one pass, >= 1.
+    """
+    device = next(net.parameters()).device
+    with torch.no_grad():
+        return torch.cat([net.head(part.to(device)).cpu() for part in features.split(max_batch)])
+
+
 def center(x: Tensor) -> Tensor:
     """Images in [0, 1] mapped to [-1, 1], the range that our nets compute in."""
     return x * 2.0 - 1.0

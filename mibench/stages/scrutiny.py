@@ -118,11 +118,7 @@ def _single(case: Case, models: Sequence[Attacked]) -> Tensor | None:
 
 def judged_hits(case: Case, pixels: Tensor, targets: Tensor) -> Tensor:
     """(N,) bool: the judge takes images (N, C, H, W), uint8, for targets (N,)."""
-    features = case.judge_features(dequantize(pixels))
-    device = next(case.judge.parameters()).device
-    with torch.no_grad():
-        logits = case.judge.head(features.to(device)).cpu()
-    return in_top(logits, targets, places=1)
+    return in_top(case.judge_logits(dequantize(pixels)), targets, places=1)
 
 
 def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
