@@ -33,6 +33,8 @@ _UNREADABLE = (
     AttributeError,
     AssertionError,
 )
+# a folder, a file of others; a path with a zero byte; the home folder of nobody
+_UNFOUND = (OSError, ValueError, RuntimeError)
 
 
 def read_weights(path: str | Path, *, digest: str = "") -> dict[str, Tensor]:
@@ -67,12 +69,12 @@ def weights_digest(path: str | Path) -> str:
     Raises:
         WeightsError: no such file, or it cannot be read.
     """
-    file = Path(path).expanduser()
     try:
+        file = Path(path).expanduser()
         state = file.stat()
-    except OSError as error:
+        return _digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
+    except _UNFOUND as error:
         raise _unreadable(path, error) from error
-    return _digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
 
 
 def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str, kind: str = "") -> None:
@@ -108,12 +110,12 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str, kind
 def _bytes(path: str | Path) -> bytes:
     try:
         return Path(path).expanduser().read_bytes()
-    except OSError as error:
+    except _UNFOUND as error:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: str | Path, error: OSError) -> WeightsError:
-    reason = error.strerror or str(error)
+def _unreadable(path: str | Path, error: Exception) -> WeightsError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
     return WeightsError(f"weights {path}: cannot be read ({reason}). Check the path and its permissions.")
 
 

@@ -124,6 +124,24 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             read(tmp_path / "none.pt")
 
 
+@pytest.mark.parametrize("path", [".", "~nobody-of-that-name/net.pt", "a\0b"])
+def test_what_is_no_file_is_told_in_a_sentence(path: str) -> None:
+    for read in (read_weights, weights_digest):
+        with pytest.raises(WeightsError, match=r"cannot be read \(.+\)\. Check the path"):
+            read(path)
+
+
+def test_a_file_that_may_not_be_opened_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.pt").write_bytes(b"x")
+
+    def forbid(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbid)
+    with pytest.raises(WeightsError, match=r"cannot be read \(Permission denied\)"):
+        weights_digest(tmp_path / "net.pt")
+
+
 def test_the_digest_is_that_of_the_content(tmp_path: Path, tensors: dict[str, Tensor]) -> None:
     file = written(tmp_path / "a.pt", tensors)
     assert weights_digest(file) == hashlib.sha256(file.read_bytes()).hexdigest()
