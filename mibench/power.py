@@ -139,7 +139,8 @@ def measured(records: Iterable[Record], attack: str) -> People:
         attack: its label.
 
     Raises:
-        ValueError: the attack has no undefended record, or no training defense beside it.
+        ValueError: the attack has no undefended record, or no training defense beside it; a person has one
+            image, or there is one person; nobody differs from anybody else by more than few images do.
     """
     shares: dict[str, dict[str, float]] = defaultdict(dict)
     images = 0
@@ -158,6 +159,11 @@ def measured(records: Iterable[Record], attack: str) -> People:
     plain = shares.pop("")
     people = sorted(plain)
     own = np.array([plain[one] for one in people])
+    if images < 2 or len(people) < 2:
+        raise ValueError(
+            f"power: '{attack}' was measured on {len(people)} people, {images} images each. Give records of "
+            "two people or more with two images or more each: fewer do not tell spread from noise."
+        )
     mean, spread = _moments(own, images)
     kept = []
     for other in shares.values():
@@ -165,6 +171,11 @@ def measured(records: Iterable[Record], attack: str) -> People:
         width = spread * _moments(rates, images)[1]
         if width > 0:
             kept.append(float(np.cov(own, rates)[0, 1]) / width)
+    if not kept:
+        raise ValueError(
+            f"power: under '{attack}' the people differ by no more than chance, without a defense or with "
+            "each, so no correlation can be told. Give records of more people or images."
+        )
     return People(mean, spread, float(np.clip(np.median(kept), 0, 1)))
 
 

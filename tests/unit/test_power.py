@@ -126,6 +126,20 @@ def test_the_model_of_people_is_recovered_from_records() -> None:
         measured(records, "dmi")
 
 
+@pytest.mark.parametrize(
+    ("rates", "images", "told"),
+    [
+        ([0.2, 0.5, 0.8], 1, "3 people, 1 images each. Give records of two"),
+        ([0.5], 4, "1 people, 4 images each"),
+        ([1.0, 1.0, 1.0], 4, "the people differ by no more than chance"),
+    ],
+)
+def test_records_that_tell_no_spread_are_refused(rates: list[float], images: int, told: str) -> None:
+    records = [record("none", "nothing", rates, images), record("bido", "training", rates, images)]
+    with pytest.raises(ValueError, match=told):
+        measured(records, "mirror")
+
+
 def record(defense: str, acts: str, rates: Any, images: int) -> Record:
     """A record of hits drawn from rates."""
     random = np.random.default_rng(list(defense.encode()))
