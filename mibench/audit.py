@@ -23,12 +23,6 @@ CONTROL_ABOVE_CHANCE = "control_above_chance"
 _LEAST_CONFIRMED = 0.5
 # controls whose images are made without any picture of a person that the judge could take for the target
 _NOBODY = ("mean_face", "untrained_prior")
-MEANINGS: dict[str, str] = {
-    JUDGES_DISAGREE: (
-        "a second opinion confirms the judge's successes less than half as often as it knows real images"
-    ),
-    CONTROL_ABOVE_CHANCE: "images that show nobody are taken for the targeted people above chance",
-}
 
 
 def disagrees(hits: Mapping[str, str], second: Mapping[str, str], accuracy: float) -> bool:

@@ -1,10 +1,21 @@
-"""What the flags of records mean, in one sentence each; docs/metrics.md and docs/adaptive.md say more."""
+"""What the flags of records mean, in one sentence each; docs/metrics.md and docs/adaptive.md say more.
+
+The one table of their words: tables, pages and the command line take them from here.
+"""
 
 from __future__ import annotations
 
-from mibench.report.frame import Json, flags
+from collections.abc import Mapping
+from typing import Any
+
+from mibench.audit import CONTROL_ABOVE_CHANCE, JUDGES_DISAGREE
+from mibench.report.escape import plain
 
 MEANINGS = {
+    JUDGES_DISAGREE: (
+        "A second opinion confirms the judge's successes less than half as often as it knows real images."
+    ),
+    CONTROL_ABOVE_CHANCE: "Images that show nobody are taken for the targeted people above chance.",
     "judge_below_gate": "The judge knows real people worse than the suite asks, so AA says little.",
     "audit_below_gate": (
         "The audit judge knows real people worse than the suite asks, so its agreement says little."
@@ -46,12 +57,33 @@ COMPARED = frozenset(
 """Flags that come from other cells of the suite: a run of the cell alone does not draw them."""
 
 
-def explained_flags(record: Json) -> list[tuple[str, str]]:
+_IN_TABLES = frozenset({JUDGES_DISAGREE, CONTROL_ABOVE_CHANCE})
+"""Flags whose meaning tables say too: they doubt the very numbers that the table holds."""
+
+
+def flags(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The flags of a cell in the words of tables; a flag may be a word, or a table of name and message."""
+    return tuple(map(_words, _raw(record)))
+
+
+def explained_flags(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The flags of a record in words, each with what it means; empty for one whose words say it already."""
-    raw = [str(one) for one in record.get("flags") or ()]
-    return [(text, _meaning(one)) for one, text in zip(raw, flags(record))]
+    return [(_words(one), _meaning(one)) for one in _raw(record)]
+
+
+def _raw(record: Mapping[str, Any]) -> list[str]:
+    found = record.get("flags") or ()
+    return [" ".join(map(str, flag.values())) if isinstance(flag, Mapping) else str(flag) for flag in found]
+
+
+def _words(flag: str) -> str:
+    text = flag.replace("_", " ")
+    if flag in _IN_TABLES:
+        meaning = MEANINGS[flag].removesuffix(".")
+        text += f" ({meaning[0].lower()}{meaning[1:]})"
+    return plain(text)
 
 
 def _meaning(flag: str) -> str:
-    text = MEANINGS.get(flag, "")
+    text = "" if flag in _IN_TABLES else MEANINGS.get(flag, "")
     return f"{text} Drawn from a comparison with other cells of the suite." if flag in COMPARED else text

@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from mibench.audit import MEANINGS
 from mibench.errors import RecordError
 from mibench.record import Record
 from mibench.report.escape import plain
+from mibench.report.flag_meanings import flags
 
 Json = Mapping[str, Any]
 CELL_NAME = re.compile(r"[0-9a-f]{6,64}")
@@ -144,14 +144,6 @@ def reason(record: Json) -> str:
     error = part(record, "error")
     words = [plain(error.get(name, "")) for name in ("stage", "type", "message")]
     return ": ".join(word for word in words if word)
-
-
-def flags(record: Json) -> tuple[str, ...]:
-    """The sanity flags of a cell in plain words; a flag may be a word or a table of name and message."""
-    found = record.get("flags") or ()
-    texts = (" ".join(map(str, flag.values())) if isinstance(flag, Mapping) else str(flag) for flag in found)
-    told = (text.replace("_", " ") + (f" ({MEANINGS[text]})" if text in MEANINGS else "") for text in texts)
-    return tuple(plain(text) for text in told)
 
 
 def data_label(data: Json) -> str:

@@ -16,11 +16,11 @@ from mibench.report.cell_page import cell_values, estimate_text
 from mibench.report.curves import Sheet
 from mibench.report.equal_utility import equal_utility
 from mibench.report.escape import plain
+from mibench.report.flag_meanings import flags
 from mibench.report.frame import (
     Json,
     cells_frame,
     estimates_frame,
-    flags,
     latest,
     may_show_images,
     metric_infos,

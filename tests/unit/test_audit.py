@@ -11,14 +11,13 @@ import pytest
 from mibench.audit import (
     CONTROL_ABOVE_CHANCE,
     JUDGES_DISAGREE,
-    MEANINGS,
     control_flags,
     disagrees,
     judge_flags,
 )
 from mibench.flags import MIN_LABELS
 from mibench.record import read_records
-from mibench.report.frame import flags
+from mibench.report.flag_meanings import MEANINGS, explained_flags, flags
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 Bits = dict[str, str]
@@ -123,4 +122,6 @@ def test_committed_controls_of_nobody_lie_at_chance() -> None:
 def test_tables_say_what_a_flag_means(flag: str) -> None:
     (text,) = flags({"flags": [flag]})
     assert text.startswith(flag.replace("_", " "))
-    assert MEANINGS[flag] in text
+    meaning = MEANINGS[flag].removesuffix(".")
+    assert text.endswith(f" ({meaning[0].lower()}{meaning[1:]})")
+    assert explained_flags({"flags": [flag]}) == [(text, "")]
