@@ -10,13 +10,13 @@ import numpy as np
 
 from mibench.record import Record
 from mibench.report.cell_page import estimate_text
-from mibench.report.escape import plain
+from mibench.report.escape import plain, printable
 from mibench.report.find_cell import FoundCell
 from mibench.report.flag_meanings import explained_flags
 from mibench.report.frame import Json, MetricInfo, metric_infos, number, part
 from mibench.report.places import attack_label, defense_label
 from mibench.report.why import MODEL_STAGES, columns
-from mibench.statistics import bootstrap_mean, sign_flip
+from mibench.statistics import mean_change, sign_flip
 
 _SETTINGS = ("suite", "attack", "defense", "view", "seed", "data", "victim_net", "judge", "targets")
 _OF_METHODS = ("label", "name", "version", "access", "acts", "per_target", "control")
@@ -36,7 +36,11 @@ def diff(one: FoundCell, other: FoundCell) -> str:
         ("Flags", _flags(first, second)),
     ]
     return "\n\n".join(
-        "\n".join([title, *(f"  {line}" for line in lines or ["none"])] if title else lines)
+        "\n".join(
+            [title, *(f"  {printable(line)}" for line in lines or ["none"])]
+            if title
+            else map(printable, lines)
+        )
         for title, lines in sections
     )
 
@@ -141,7 +145,7 @@ def _paired(first: Record, second: Record) -> list[str]:
     if not people:
         return ["No person was attacked as a protected one in both, or hits are not on record."]
     before, after = (np.array([_share(one.hits[label]) for label in people]) for one in (first, second))
-    low, high = bootstrap_mean(after - before)
+    low, high = mean_change(after - before)
     change = float((after - before).mean())
     up, down = int((after > before).sum()), int((after < before).sum())
     return [

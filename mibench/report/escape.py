@@ -45,6 +45,11 @@ def _printable(char: str) -> str:
     return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(char) in UNPRINTABLE else char
 
 
+def printable(text: str) -> str:
+    """Text without control characters, line ends among them; its spaces stay as they are."""
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
 def csv_text(text: object) -> str:
     """Plain text that no spreadsheet runs as a formula: a leading = + - @ gets an apostrophe."""
     safe = plain(text)

@@ -16,7 +16,8 @@ from typing import Any
 
 from mibench.errors import RecordError
 from mibench.key import canonical
-from mibench.record import finite
+from mibench.record import SWEEP, finite
+from mibench.report.escape import plain, printable
 from mibench.report.frame import Json, part
 
 SCHEMA = 1
@@ -72,6 +73,12 @@ class Shot:
     other_distance: float | None
 
 
+_TYPES: dict[str, set[type]] = {
+    "int": {int},
+    "bool": {bool},
+    "int | None": {int, type(None)},
+    "float | None": {float, int, type(None)},
+}
 COLUMNS = tuple(one.name for one in dataclasses.fields(Shot))
 
 
@@ -140,7 +147,14 @@ def read_evidence(folder: Path) -> Evidence | None:
 
 
 def _shots(table: Mapping[str, Any]) -> list[Shot]:
-    return [Shot(**dict(zip(table["columns"], row, strict=True))) for row in table["rows"]]
+    """The reconstructions of a table; TypeError where a value is not of its column's type."""
+    found = [Shot(**dict(zip(table["columns"], row, strict=True))) for row in table["rows"]]
+    for shot in found:
+        for column in dataclasses.fields(Shot):
+            value = getattr(shot, column.name)
+            if type(value) not in _TYPES[str(column.type)]:  # True is no number, though Python says it is
+                raise TypeError(f"{column.name} is {value!r}, not of type {column.type}")
+    return found
 
 
 def repeat_command(record: Json, evidence: Evidence | None, place: str = "") -> str:
@@ -158,13 +172,10 @@ def repeat_command(record: Json, evidence: Evidence | None, place: str = "") -> 
     words = ["mibench", "run", place + suite]
     for file in plugins:
         words += ["--plugin", place + file]
-    return shlex.join([*words, *evidence.options, "--out", "repeated"])
+    return shlex.join(map(printable, [*words, *evidence.options, "--out", "repeated"]))
 
 
 def _by_names(record: Json) -> str:
-    from mibench.record import SWEEP
-    from mibench.report.escape import plain
-
     words = [
         *("mibench", "run", str(record.get("suite")).removesuffix(SWEEP)),
         *("--attack", str(part(record, "attack").get("label"))),

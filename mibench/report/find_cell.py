@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from mibench.errors import RecordError
 from mibench.record import Record, read_records
+from mibench.report.escape import plain
 from mibench.report.frame import CELL_NAME, Json
 from mibench.report.places import attack_label, defense_label
 
@@ -30,13 +32,19 @@ class FoundCell:
         return self.results / "cells" / self.record.cell
 
     def costs(self) -> dict[str, dict[str, Any]]:
-        """Seconds and memory of tasks by key; empty where the results hold none."""
+        """Seconds (`wall_s`) and memory (`peak_mib`) of tasks by key; empty where the results hold none.
+
+        Raises:
+            RecordError: the file is there and cannot be read, or a line is broken (with its number).
+        """
+        path = self.results / "costs.jsonl"
         try:
-            lines = (self.results / "costs.jsonl").read_text(encoding="utf-8").splitlines()
-        except OSError:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
             return {}
-        found = [json.loads(line) for line in lines if line.strip()]
-        return {str(one["key"]): one for one in found}
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecordError(f"costs {path}: cannot be read ({error}). Run the suite again.") from error
+        return dict(_cost(line, f"costs {path}, line {i}") for i, line in enumerate(lines, 1) if line.strip())
 
 
 def find_cell(name: str, folders: Sequence[Path]) -> FoundCell:
@@ -71,6 +79,17 @@ def find_cell(name: str, folders: Sequence[Path]) -> FoundCell:
     )
 
 
+def _cost(line: str, where: str) -> tuple[str, dict[str, Any]]:
+    """A task's key, and the line that tells its cost; RecordError where it tells none."""
+    try:
+        found = json.loads(line)
+        if not all(math.isfinite(found[name]) for name in ("wall_s", "peak_mib")):
+            raise ValueError("a cost is not finite")
+        return str(found["key"]), found
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise RecordError(f"{where}: not the cost of a task ({error!r}). Run the suite again.") from error
+
+
 def _results(folders: Sequence[Path]) -> list[Path]:
     """All folders with records; RecordError where there is none."""
     found: list[Path] = []
@@ -88,10 +107,11 @@ def _results(folders: Sequence[Path]) -> list[Path]:
 def _named(file: Path, name: str) -> list[Record]:
     """The records of a file whose cell begins with a word; the last of each cell."""
     by_cell = {one.cell: one for one in read_records(file) if one.cell.startswith(name)}
-    return list(by_cell.values())
+    # a cell's name is a folder's too, so nothing but hexadecimal digits is let through
+    return [one for cell, one in by_cell.items() if CELL_NAME.fullmatch(cell)]
 
 
 def _told(found: FoundCell) -> str:
     record: Json = vars(found.record)
     who = f"{attack_label(record)} against {defense_label(record)}, {record['view']}, seed {record['seed']}"
-    return f"{found.record.cell} in {found.results} ({who})"
+    return plain(f"{found.record.cell} in {found.results} ({who})")

@@ -8,7 +8,7 @@ from typing import Any
 from mibench.record import Record
 from mibench.report.caption import judge_facts
 from mibench.report.cell_page import estimate_text, lead_text
-from mibench.report.escape import plain
+from mibench.report.escape import plain, printable
 from mibench.report.evidence import Evidence, exemplars, protected_shots, read_evidence, repeat_command
 from mibench.report.evidence_page import nearest_text, said_text, score_text, share_text, verdict_text
 from mibench.report.find_cell import FoundCell
@@ -41,7 +41,7 @@ def why(found: FoundCell) -> str:
         ("Repeat it", [repeat_command(record, evidence, f"{found.folder.as_posix()}/")]),
     ]
     return "\n\n".join(
-        "\n".join([title, *(f"  {line}" for line in lines)] if title else lines)
+        "\n".join([title, *(f"  {printable(line)}" for line in lines)] if title else map(printable, lines))
         for title, lines in sections
         if lines
     )

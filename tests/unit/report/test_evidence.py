@@ -223,6 +223,86 @@ def test_every_flag_of_the_manual_is_explained() -> None:
     assert silent == []
 
 
+ESCAPE = "\x1b[31m"
+
+
+def test_no_terminal_escape_comes_through(cell: FoundCell) -> None:
+    shown = {**cell.record.keys, "measure": ESCAPE}
+    bad = dataclasses.replace(
+        cell.record,
+        view=ESCAPE,
+        hits={f"3{ESCAPE}\n": "110"},
+        flags=(ESCAPE,),
+        keys=shown,
+        attack={**cell.record.attack, "label": f"a{ESCAPE}", "version": ESCAPE},
+    )
+    evidence = Evidence(
+        cell=bad.cell, facts={}, files=("cell.toml", f"{ESCAPE}.py"), options=(f"--seed={ESCAPE}",)
+    )
+    (cell.folder / "evidence.json").write_text(evidence.to_json(), encoding="utf-8")
+    found = FoundCell(bad, cell.results)
+    for text in (why(found), diff(found, found), diff(cell, found), repeat_command({}, evidence)):
+        assert "\x1b" not in text
+        assert "\N{REPLACEMENT CHARACTER}[31m" in text
+    write_records(cell.results / "records.jsonl", [bad])
+    write_records(cell.results.parent / "again" / "records.jsonl", [bad])
+    with pytest.raises(RecordError, match="2 cells are called so") as caught:
+        find_cell(bad.cell, [cell.results.parent])
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_cell_whose_name_is_no_folder_is_not_found(cell: FoundCell) -> None:
+    bad = dataclasses.replace(cell.record, cell=f"{cell.record.cell}/../..")
+    write_records(cell.results / "records.jsonl", [bad])
+    with pytest.raises(RecordError, match="there is none in"):
+        find_cell(cell.record.cell, [cell.results])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"key": "b", "wall_s": 2.',
+        "[]",
+        '{"key": "b", "peak_mib": 1}',
+        '{"key": 1, "wall_s": "2", "peak_mib": 1}',
+    ],
+)
+def test_a_torn_line_of_costs_is_named(cell: FoundCell, line: str) -> None:
+    path = cell.results / "costs.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
+    with pytest.raises(RecordError, match=r"costs\.jsonl, line 2: not the cost of a task"):
+        why(cell)
+    path.unlink()
+    assert "s; " not in why(cell).split("Costs")[1].split("Keys")[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("label", "3"),
+        ("judge_p", "0.5"),
+        ("audit_top", 1.5),
+        ("protected", 1),
+        ("model", True),
+        ("index", None),
+    ],
+)
+def test_a_value_of_another_type_is_no_evidence(cell: FoundCell, column: str, value: Any) -> None:
+    file = cell.folder / "evidence.json"
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    table = raw["reconstructions"]
+    table["rows"][1][table["columns"].index(column)] = value
+    file.write_text(json.dumps(raw), encoding="utf-8")
+    with pytest.raises(
+        RecordError, match=f"not the evidence of a cell \\({column} is {value!r}, not of type"
+    ):
+        read_evidence(cell.folder)
+
+
+def test_people_without_a_difference_still_leave_doubt(cell: FoundCell) -> None:
+    assert "+0.0 points, 95 % interval -65.8 to +65.8." in diff(cell, cell)
+
+
 @pytest.mark.parametrize("words", [["why", "{}"], ["diff", "{}", "{}"]])
 def test_the_commands_need_no_torch(cell: FoundCell, words: list[str]) -> None:
     argv = [*(word.format(cell.record.cell) for word in words), "--results", str(cell.results)]

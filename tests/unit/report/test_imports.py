@@ -13,7 +13,8 @@ import pytest
 from mibench.report import comparison
 
 MODULES = ("write", "table", "plot", "grid", "site", "tiles", "table_text", "table_latex", "table_html",
-           "curves", "curve_plot", "equal_utility", "ranks", "risk", "risk_plot")  # fmt: skip
+           "curves", "curve_plot", "equal_utility", "ranks", "risk", "risk_plot", "evidence",
+           "evidence_page", "why", "cell_diff", "find_cell", "flag_meanings")  # fmt: skip
 
 
 def loaded_by(code: str) -> set[str]:
