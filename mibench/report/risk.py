@@ -21,7 +21,7 @@ from mibench.report.escape import markdown
 from mibench.report.frame import Json, part, scenes
 from mibench.report.places import attack_label, defense_label
 from mibench.report.worst import comparable
-from mibench.statistics import bootstrap_mean, grouped_wilson
+from mibench.statistics import bootstrap_mean, grouped_wilson, wilson
 
 MIN_PEOPLE = 5
 EXPOSED = 0.5  # of a person's reconstructions: the share from which on a person counts as exposed
@@ -31,8 +31,8 @@ _READING = (
     "of the images and scored on the other half. Worst tenth: the mean of the most exposed tenth of people, "
     "who are chosen on one half too. Exposed: the share of people of whom half of the reconstructions or "
     "more are recognized, in the worst case [95 % interval, people in groups of seeds]. Mean attack: the "
-    "mean over attacks [95 % interval: bootstrap over people]. Only attacks that all defenses met count. "
-    "Percentages."
+    "mean over attacks [95 % interval: bootstrap over people; Wilson's where all are alike]. Only attacks "
+    "that all defenses met count. Percentages."
 )
 
 
@@ -74,6 +74,15 @@ class Exposure:
         is_exposed = self.worst >= EXPOSED
         _, groups = np.unique(np.array(self.people), return_inverse=True)
         return float(is_exposed.mean()), *grouped_wilson(is_exposed, groups)
+
+    @property
+    def mean_interval(self) -> tuple[float, float]:
+        """The interval of the mean of `mean`, in [0, 1]; where all are alike, Wilson's over the people."""
+        if np.ptp(self.mean) == 0:  # a bootstrap of equal values has no width
+            count = len(set(self.people))
+            return wilson(round(float(self.mean[0]) * count), count)
+        low, high = bootstrap_mean(self.mean)
+        return max(0.0, low), min(1.0, high)
 
     @property
     def worst_tenth(self) -> float:
@@ -150,14 +159,13 @@ def to_markdown(found: Sequence[Exposure]) -> str:
 
 def _line(one: Exposure) -> str:
     share, low, high = one.exposed
-    ends = (min(max(end, 0.0), 1.0) for end in bootstrap_mean(one.mean))
     cells = (
         markdown(one.defense),
         str(len(one.people)),
         _percent(float(one.worst.mean())),
         _percent(one.worst_tenth),
         f"{_percent(share)} [{_percent(low)} to {_percent(high)}]",
-        f"{_percent(float(one.mean.mean()))} [{' to '.join(map(_percent, ends))}]",
+        f"{_percent(float(one.mean.mean()))} [{' to '.join(map(_percent, one.mean_interval))}]",
     )
     return f"| {' | '.join(cells)} |"
 

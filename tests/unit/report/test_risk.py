@@ -13,6 +13,7 @@ from PIL import Image
 from mibench.report import risk_plot
 from mibench.report.risk import Exposure, exposures, risk_frame, tail_mean, to_markdown
 from mibench.report.write import write_plots, write_tables
+from mibench.statistics import wilson
 
 from .conftest import ATTACKS, DEFENSES, Record, make_record
 
@@ -106,6 +107,18 @@ def test_the_table_says_who_how_many_and_how_sure() -> None:
     assert ", 2 attacks" in text
     assert "nan" not in text
     assert "-" not in lines["| none"] + lines["| bido"]
+
+
+def test_people_who_are_all_alike_are_no_certainty() -> None:
+    (one,) = exposures([record(NONE, same("1111"))])
+    assert one.mean_interval == wilson(6, 6)
+    assert one.mean_interval[0] < 1
+    seeds = exposures([record(NONE, same("0000"), seed=seed) for seed in (0, 1)])
+    assert seeds[0].mean_interval == wilson(0, 6)
+    assert " 0.0 [0.0 to 39.0] |" in to_markdown(seeds)
+    (apart,) = exposures([record(NONE, {**same("1111"), "0": "0000"})])
+    low, high = apart.mean_interval
+    assert 0 < low < 5 / 6 < high == 1
 
 
 def test_names_cannot_break_the_table() -> None:
