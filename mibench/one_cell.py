@@ -32,6 +32,7 @@ _WRITTEN = frozenset(
 )  # fmt: skip
 _FAMILIES = ("metric", "attacks", "defenses")
 _PATHS = frozenset({"path", "weights"})  # fields of tables that name files
+_MOST_UP = 4  # from RESULTS/SUITE/cells/CELL to the folder that RESULTS lies in
 _HEAD = """\
 # One cell of suite {suite}: {attack} against {defense}, {view} view, seed {seed}.
 # All settings are written out, so that the file needs no other; the keys of its tasks are those of the cell.
@@ -48,7 +49,7 @@ def cell_suite(plan: Plan, cell: Cell, folder: Path) -> str:
     Args:
         plan: that the cell is of.
         cell: to write down.
-        folder: where the file will lie; paths of images are written relative to it.
+        folder: where the file will lie; paths of images and weights are as `_beside` tells them.
 
     Raises:
         SuiteError: a setting cannot be written as TOML.
@@ -180,11 +181,29 @@ def _entry(entry: Entry[Any]) -> dict[str, Any]:
 
 
 def _located(table: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The table with its paths, where it has any, relative to a folder: no machine's are published."""
+    """The table with its paths, where it has any, as a cell's folder may tell them."""
     return {
-        name: Path(os.path.relpath(value, folder)).as_posix() if name in _PATHS and value else value
+        name: _beside(str(value), folder) if name in _PATHS and value else value
         for name, value in table.items()
     }
+
+
+def _beside(path: str, folder: Path) -> str:
+    """A path relative to a cell's folder, where it lies beside the results; else `data/` and its last name.
+
+    A way that leads further up, or down again from above the home folder, tells how a machine calls its users
+    and disks. Cells are published; whoever repeats one has the files elsewhere anyway.
+    """
+    way = Path(os.path.relpath(path, folder))
+    home = Path(os.path.relpath(os.path.expanduser("~"), folder))  # noqa: PTH111 - Path's may raise
+    is_under_home = _steps_up(home) > _MOST_UP or home.name == ".."
+    if _steps_up(way) <= _MOST_UP and is_under_home:
+        return way.as_posix()
+    return f"data/{way.name}"
+
+
+def _steps_up(way: Path) -> int:
+    return way.parts.count("..")
 
 
 def _lines(table: Mapping[str, Any], where: str) -> list[str]:

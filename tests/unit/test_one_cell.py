@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mibench import one_cell
 from mibench.choose import choose
 from mibench.errors import SuiteError
 from mibench.one_cell import cell_suite, check_cell_suite, toml_text
@@ -79,6 +80,28 @@ def test_hostile_names_stay_in_their_comment(make_suite: MakeSuite, tmp_path: Pa
     text = cell_suite(plan, plan.cells[0], tmp_path)
     check_cell_suite(text, plan, plan.cells[0], tmp_path)
     assert list(tomllib.loads(text)["attacks"]) == [label]
+
+
+@pytest.mark.parametrize(
+    ("results", "home", "told"),
+    [
+        ("work/results", "home/me", "../../../../faces"),  # beside the results, under no home
+        ("home/me/work/results", "home/me", "../../../../faces"),
+        ("home/me/results", "home/me", "../../../../faces"),
+        ("results", "home/me", "data/faces"),  # the way leads through the folder of all homes
+        ("home/me/work/deep/results", "home/me", "data/faces"),
+        ("elsewhere/results", "home/me", "data/faces"),
+    ],
+)
+def test_no_way_to_files_tells_whose_machine_it_is(
+    results: str, home: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"home/me/work/results": "home/me/work", "work/results": "work", "results": "home/me"}
+    faces = tmp_path / places.get(results, "home/me") / "faces"
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    folder = tmp_path / results / "mine" / "cells" / "abc"
+    found = one_cell._located({"path": str(faces), "weights": "", "size": 16}, folder)
+    assert found == {"path": told, "weights": "", "size": 16}
 
 
 def test_a_file_is_no_column_where_the_suite_has_it_as_a_part(
