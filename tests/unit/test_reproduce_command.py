@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mibench.cli import main
+from mibench.cli_reproduce import derived_suite
 from mibench.record import SCHEMA
 from mibench.reproduce import LAYOUTS, find_layout
 from mibench.reproduce.result import VERDICTS
@@ -218,6 +219,18 @@ def test_a_run_of_its_own_meets_what_the_suite_has_of_the_table(
     assert "0 of " in capsys.readouterr().out.splitlines()[0]  # all of it lies in the store
     assert main(["reproduce", "tifs23/table3", "--from", str(folder)]) == code
     assert sorted((tmp_path / "results" / "reproduce").iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    ("targets", "seeds"),
+    [("attacked = 2", (0, 1)), ("attacked = 2\nlabels = [0]", (0,)), ("attacked = 10\nprotected = 10", (0,))],
+)
+def test_a_second_seed_is_run_where_it_adds_people_to_few(
+    tmp_path: Path, targets: str, seeds: tuple[int, ...]
+) -> None:
+    suite = SUITE.replace("attacked = 2", targets).replace("private = 3", "private = 12")
+    (tmp_path / "mini.toml").write_text(suite, encoding="utf-8")
+    assert derived_suite(find_layout("tifs23/table3"), tmp_path / "mini.toml").seeds == seeds
 
 
 def test_a_figure_shows_the_cells_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
