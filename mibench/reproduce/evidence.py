@@ -162,8 +162,8 @@ def _keeps(claim: Claim, cells: Cells) -> Evidence | Missing:
         return drop
     state: State = "for" if -drop.low <= claim.limit else "against" if -drop.high > claim.limit else "open"
     return Evidence(
-        effect=drop.value, low=drop.low, high=drop.high, unit="points", num=drop.count, of="images", p=None,
-        least_p=0.0, state=state,
+        effect=drop.value, low=max(-1.0, drop.low), high=min(1.0, drop.high), unit="points", num=drop.count,
+        of="images", p=None, least_p=0.0, state=state,
     )  # fmt: skip
 
 
@@ -227,6 +227,8 @@ def _by_interval(
         return Missing("neither number has an interval, so their difference cannot be tested")
     p = 2 * float(t.sf(abs(change.value) / change.error, change.freedom))
     low, high = sorted((sign * change.low, sign * change.high))
+    if unit == "points":
+        low, high = max(-1.0, low), min(1.0, high)
     return Evidence(
         effect=sign * change.value, low=low, high=high, unit=unit, num=change.count, of="images", p=p,
         least_p=0.0, state="for" if sign * change.value > 0 else "against",

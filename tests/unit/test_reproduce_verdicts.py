@@ -233,6 +233,18 @@ def test_accuracy_that_falls_or_rises(own: Any, costs: str, raises: str) -> None
     assert verdict(claim("raises accuracy"), *records).verdict == raises
 
 
+def test_a_difference_of_fractions_ends_at_100_points() -> None:
+    records = [
+        record(defense, seed=seed, mc_all=(value, value - 0.01, value + 0.01, 900))
+        for defense, values in (("none", (0.9, 0.2)), ("x", (0.1, 0.8)))
+        for seed, value in enumerate(values)
+    ]
+    for one in (claim("costs accuracy"), claim("keeps accuracy", limit=0.05)):
+        found = verdict(one, *records)
+        assert not isinstance(found.evidence, Missing)
+        assert (found.verdict, found.evidence.low, found.evidence.high) == ("not shown", -1, 1)
+
+
 def test_an_error_that_rises_and_one_without_an_interval() -> None:
     plain, own = record("none", mse=(0.01, 0.009, 0.011, 100)), record("x", mse=(0.02, 0.018, 0.022, 100))
     raised = claim("raises error", metric="mse")
