@@ -396,7 +396,7 @@ def test_the_public_face_is_sorted_and_whole() -> None:
 
 
 def test_importing_mibench_imports_no_torch() -> None:
-    script = (
-        "import sys, mibench\nassert 'torch' not in sys.modules\nassert mibench.Attack.__name__ == 'Attack'"
+    code = (
+        "import sys, mibench; assert 'torch' not in sys.modules; assert mibench.Attack.__name__ == 'Attack'"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True)
