@@ -1,22 +1,28 @@
 """Fill the marked tables of Markdown pages from records, in place: no number is typed by hand.
 
 A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`; "by-defense" or "paired"
-in the place of the metrics takes that table.
+in the place of the metrics takes that table. "claims" takes those of a reproduced table; the ones about one
+attack of several are left out.
 Usage: python docs/embed_table.py README.md results/quick/README.md
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 from mibench.record import read_records
 from mibench.report.by_defense import by_defense
+from mibench.report.escape import markdown
 from mibench.report.paired import differences, to_markdown
 from mibench.report.table import comparison
 
 MARKED = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+_OF_ONE_ATTACK = {"lowers AA", "at chance"}
 
 
 def embed(page: str, root: Path) -> str:
@@ -34,6 +40,8 @@ def embed(page: str, root: Path) -> str:
 
 def _table(found: re.Match[str], root: Path) -> str:
     start, folder, metrics, end = found.groups()
+    if metrics == "claims":
+        return f"{start}{_claims(root / folder / 'claims.csv')}\n{end}"
     records = read_records(root / folder / "records.jsonl")
     if metrics == "by-defense":
         text = by_defense(records)
@@ -42,6 +50,27 @@ def _table(found: re.Match[str], root: Path) -> str:
     else:
         text = comparison(records, metrics=metrics.split(",")).to_markdown()
     return f"{start}{text.strip()}\n{end}"
+
+
+def _claims(file: Path) -> str:
+    """A pipe table of the claims but for those about one attack among several, and counts of all."""
+    with file.open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    lines = ["| claim | measured: points, of distances % | verdict |", "|---|---|---|"]
+    for row in rows:
+        if row["kind"] in _OF_ONE_ATTACK and " " not in row["attacks"]:
+            continue
+        if row["effect"]:
+            ends = " to ".join(f"{100 * float(row[end]):+.1f}" for end in ("low", "high"))
+            measured = f"{100 * float(row['effect']):+.1f} [{ends}], {row['num']} {row['of']}"
+        else:
+            measured = ""
+        lines.append(
+            f"| {markdown(row['sentence'])} | {measured} | {row['verdict']}: {markdown(row['why'])} |"
+        )
+    counts = Counter(row["verdict"] for row in rows)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    return "\n".join([*lines, "", f"All claims, those about single attacks included: {told}."])
 
 
 if __name__ == "__main__":
