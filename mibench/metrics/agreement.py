@@ -15,8 +15,8 @@ class Agreement(Metric):
     """Share of the judge's successes on protected labels that the audit judge gives to the label as well.
 
     Real images of the right people have about the audit judge's own accuracy, images that fool the judge
-    alone about chance. `count` is the number of successes; None where there is none. Interval over labels,
-    then images.
+    alone about chance. `count` is the number of successes; None where there is none. The interval
+    counts labels.
     """
 
     name = "agreement"

@@ -15,7 +15,7 @@ class FalseAcceptDecoy(Metric):
     """Share of the decoy person's real public images that the deployed model labels as the protected one.
 
     Decoy defenses (NetGuard, GAN-D, GAN-ID) teach the model this mistake. The images are the defender's, who
-    chose the decoy among them. None without a decoy. Intervals over protected labels, then images.
+    chose the decoy among them. None without a decoy. The interval counts protected labels.
     """
 
     name = "far_decoy"

@@ -17,7 +17,7 @@ class Precision(Metric):
 
     Each real image has a ball as far as its k-th nearest other one, in the judge's penultimate features; all
     protected labels that were attacked make one cloud. One outlier among the real images has a large ball,
-    which `density` weighs less. The interval resamples reconstructions and takes the real images as given.
+    which `density` weighs less. The interval counts labels and takes the real images as given.
     None where there are no more real images than neighbors.
 
     Args:

@@ -50,4 +50,9 @@ class PrivateGap(Metric):
 def nearest(points: Tensor, others: Tensor, *, max_batch: int) -> Tensor:
     """The Euclidean distance of each of points (N, D) to the nearest of others (M, D): (N,), float64."""
     wide = others.double()
-    return torch.cat([torch.cdist(part.double(), wide).amin(1) for part in points.split(max_batch)])
+    return torch.cat([_distances(part.double(), wide).amin(1) for part in points.split(max_batch)])
+
+
+def _distances(points: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances (N, M) without the matrix product, which loses the digits of small ones."""
+    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
