@@ -14,8 +14,9 @@ from ._rates import judged
 class AttackAccuracy(Metric):
     """The judge's top-1 accuracy on the reconstructions of protected labels.
 
-    The interval counts labels, see `mibench.rates.rate`; one label has Wilson's. A high value is no proof: the
-    judge also accepts images that show nobody (arXiv:2505.03519), so read it beside `aa_null` and the pictures.
+    The interval counts labels, see `mibench.rates.rate`; one label has Wilson's. A high value is no proof:
+    the judge also accepts images that show nobody (arXiv:2505.03519), so read it beside `aa_null`, the audit
+    and the pictures.
     """
 
     name = "aa"
