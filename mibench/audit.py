@@ -1,4 +1,4 @@
-"""Signs that a judge accepts images that show nobody; drawn from hits, without torch.
+"""Signs that a judge accepts images that show nobody, or misses people; drawn from hits, without torch.
 
 An attack accuracy is only as good as its judge, and judges accept images that no person would
 (arXiv:2505.03519). Two questions are asked here: do second opinions confirm the judge's successes as often
@@ -7,7 +7,7 @@ as they know real images, and do images that show nobody get more than chance?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from mibench.statistics import nested_bootstrap
 
 Json = Mapping[str, Any]
 JUDGES_DISAGREE = "judges_disagree"
+JUDGE_MISSES = "judge_misses"
 CONTROL_ABOVE_CHANCE = "control_above_chance"
 # a reconstruction is never as good as a photo; half leaves room for that, and what fools one judge alone is
 # confirmed about as often as by chance
@@ -53,8 +54,32 @@ def disagrees(hits: Mapping[str, str], second: Mapping[str, str], accuracy: floa
     return low > 0
 
 
+def misses(hits: Mapping[str, str], seconds: Sequence[Mapping[str, str]]) -> bool:
+    """Whether all second opinions together see the person clearly more often than the judge does.
+
+    Then AA is too low, and a defense looks better than it is. An image counts as seen where every one of at
+    least two second opinions takes it for the label; the flag is raised where the 95 % interval, over labels,
+    then images, of the mean of seen - hit lies above 0.
+
+    Args:
+        hits: see `disagrees`.
+        seconds: of each second opinion, for the same images in the same order.
+
+    Returns:
+        True where the judge misses people; False with fewer than MIN_LABELS labels or two second opinions.
+    """
+    if len(hits) < MIN_LABELS or len(seconds) < 2:
+        return False
+    values, places = [], []
+    for place, label in enumerate(sorted(hits)):
+        for own, *others in zip(hits[label], *(second[label] for second in seconds), strict=True):
+            values.append(float(all(one == "1" for one in others)) - float(own == "1"))
+            places.append(place)
+    return nested_bootstrap(np.array(values), np.array(places), seed=0)[0] > 0
+
+
 def judge_flags(hits: Json, seconds: Mapping[str, Json], accuracies: Mapping[str, float]) -> tuple[str, ...]:
-    """`judges_disagree` where one of several second opinions does; see `disagrees`.
+    """`judges_disagree` where one of several second opinions does, `judge_misses` where all see more.
 
     Args:
         hits: the judge's.
@@ -62,7 +87,8 @@ def judge_flags(hits: Json, seconds: Mapping[str, Json], accuracies: Mapping[str
         accuracies: of each on real test images.
     """
     found = any(disagrees(hits, second, accuracies[name]) for name, second in seconds.items())
-    return (JUDGES_DISAGREE,) if found else ()
+    flags = (JUDGES_DISAGREE,) if found else ()
+    return (*flags, JUDGE_MISSES) if misses(hits, list(seconds.values())) else flags
 
 
 def control_flags(attack: Json, estimates: Json, hits: Json, chance: float) -> tuple[str, ...]:

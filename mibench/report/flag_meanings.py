@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mibench.audit import CONTROL_ABOVE_CHANCE, JUDGES_DISAGREE
+from mibench.audit import CONTROL_ABOVE_CHANCE, JUDGE_MISSES, JUDGES_DISAGREE
 from mibench.report.escape import plain
 
 MEANINGS = {
     JUDGES_DISAGREE: (
         "A second opinion confirms the judge's successes less than half as often as it knows real images."
+    ),
+    JUDGE_MISSES: (
+        "All second opinions together see the person more often than the judge does: AA is too low, and the "
+        "defense looks better than it is."
     ),
     CONTROL_ABOVE_CHANCE: "Images that show nobody are taken for the targeted people above chance.",
     "judge_below_gate": "The judge knows real people worse than the suite asks, so AA says little.",
@@ -57,7 +61,7 @@ COMPARED = frozenset(
 """Flags that come from other cells of the suite: a run of the cell alone does not draw them."""
 
 
-_IN_TABLES = frozenset({JUDGES_DISAGREE, CONTROL_ABOVE_CHANCE})
+_IN_TABLES = frozenset({JUDGES_DISAGREE, JUDGE_MISSES, CONTROL_ABOVE_CHANCE})
 """Flags whose meaning tables say too: they doubt the very numbers that the table holds."""
 
 

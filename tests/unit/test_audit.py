@@ -10,10 +10,12 @@ import pytest
 
 from mibench.audit import (
     CONTROL_ABOVE_CHANCE,
+    JUDGE_MISSES,
     JUDGES_DISAGREE,
     control_flags,
     disagrees,
     judge_flags,
+    misses,
 )
 from mibench.flags import MIN_LABELS
 from mibench.record import read_records
@@ -125,3 +127,20 @@ def test_tables_say_what_a_flag_means(flag: str) -> None:
     meaning = MEANINGS[flag].removesuffix(".")
     assert text.endswith(f" ({meaning[0].lower()}{meaning[1:]})")
     assert explained_flags({"flags": [flag]}) == [(text, "")]
+
+
+def test_a_judge_who_misses_what_all_others_see_is_flagged() -> None:
+    people = [str(label) for label in range(8)]
+    judge, seen = dict.fromkeys(people, "10000000"), dict.fromkeys(people, "11111100")
+    assert misses(judge, [seen, seen])
+    assert JUDGE_MISSES in judge_flags(judge, {"audit": seen, "embedder": seen}, {"audit": 0.9, "embedder": 0.9})
+
+
+def test_one_second_opinion_or_opinions_that_see_others_do_not_show_a_miss() -> None:
+    people = [str(label) for label in range(8)]
+    judge, seen = dict.fromkeys(people, "10000000"), dict.fromkeys(people, "11111100")
+    assert not misses(judge, [seen])
+    assert not misses(judge, [dict.fromkeys(people, "11110000"), dict.fromkeys(people, "00001111")])
+    assert not misses(seen, [seen, judge])
+    few = people[:4]
+    assert not misses({one: judge[one] for one in few}, [{one: seen[one] for one in few}] * 2)
