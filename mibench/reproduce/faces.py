@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mibench.report.frame import Json, may_show_images
-from mibench.report.look import GRID, INK, MUTED, drawable, look
+from mibench.report.look import GRID, MUTED, look
 from mibench.report.tiles import Tiles, enlarge, read_layout, read_tiles
 from mibench.reproduce.measured import Measured, Missing
+from mibench.reproduce.picture import put_text
 from mibench.reproduce.result import Reproduction
 
 if TYPE_CHECKING:
@@ -110,23 +111,23 @@ def _draw(
         figure = Figure(figsize=(width, height))
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
-        _put(axes, 0.1, 0.2, found.title, size=10, weight="bold")
+        put_text(axes, 0.1, 0.2, found.title, size=10, weight="bold")
         for place, name in enumerate(attacks):
             middle = _LEFT + place * (block + _BETWEEN) + block / 2
-            _put(axes, middle, _TOP - 0.15, name, weight="bold", align="center")
+            put_text(axes, middle, _TOP - 0.15, name, weight="bold", align="center")
         for number, (heading, strips, remarks) in enumerate(lines):
             y = _TOP + number * (_TILE + 0.2)
-            _put(axes, 0.1, y + _TILE / 2, heading, size=8.5)
+            put_text(axes, 0.1, y + _TILE / 2, heading, size=8.5)
             for place, (strip, remark) in enumerate(zip(strips, remarks)):
                 x = _LEFT + place * (block + _BETWEEN)
                 for column, label in enumerate(people):
                     _tile(axes, strip.get(label), x + column * (_TILE + _GAP), y)
-                _put(axes, x + block / 2, y + _TILE + 0.08, remark, size=6, color=MUTED, align="center")
+                put_text(axes, x + block / 2, y + _TILE + 0.08, remark, size=6, color=MUTED, align="center")
         note = (
             f"our reading of the figure's layout; first reconstruction of {len(people)} protected people, "
             f"suite {found.cells.suite}, seed {found.cells.seeds[0]}; AA over all protected people"
         )
-        _put(axes, 0.1, height - 0.12, note, size=6, color=MUTED)
+        put_text(axes, 0.1, height - 0.12, note, size=6, color=MUTED)
         # imshow sets the limits to its own picture, so they are set at the end
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
@@ -140,17 +141,3 @@ def _tile(axes: Axes, tile: Tiles | None, x: float, y: float) -> None:
         return
     shown = np.asarray(enlarge(tile, _SIDE))
     axes.imshow(shown, extent=(x, x + _TILE, y + _TILE, y), aspect="auto")
-
-
-def _put(
-    axes: Axes,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float = 7.5,
-    color: str = INK,
-    weight: str = "normal",
-    align: str = "left",
-) -> None:
-    axes.text(x, y, drawable(text, 200), fontsize=size, color=color, weight=weight, ha=align, va="center")

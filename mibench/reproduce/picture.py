@@ -54,8 +54,8 @@ def to_figure(found: Reproduction) -> Figure:
         axes.set_axis_off()
         axes.set_xlim(0, width)
         axes.set_ylim(height, 0)
-        _write(axes, _MARGIN, 0.22, found.title, size=11, weight="bold")
-        _write(axes, _MARGIN, 0.42, found.summary, size=7.5, color=MUTED)
+        put_text(axes, _MARGIN, 0.22, found.title, size=11, weight="bold")
+        put_text(axes, _MARGIN, 0.42, found.summary, size=7.5, color=MUTED)
         bottom = _table(axes, table, left, column, heights[0] + _MARGIN)
         y = bottom + 2 * _MARGIN
         for verdict, text in claims:
@@ -63,7 +63,7 @@ def to_figure(found: Reproduction) -> Figure:
             y += _CLAIM
         for note in notes:
             y += 0.13
-            _write(axes, _MARGIN, y, note, size=6, color=MUTED)
+            put_text(axes, _MARGIN, y, note, size=6, color=MUTED)
     return figure
 
 
@@ -72,18 +72,18 @@ def _table(axes: Axes, table: Sheet, left: float, column: float, top: float) -> 
     x = left + _MARGIN
     for heading, names in table.groups:
         middle = x + column * len(names) / 2
-        _write(axes, middle, top + 0.5 * _HEAD, heading, weight="bold", align="center")
+        put_text(axes, middle, top + 0.5 * _HEAD, heading, weight="bold", align="center")
         axes.plot([x + 0.04, x + column * len(names) - 0.04], [top + _HEAD] * 2, color=MUTED, linewidth=0.6)
         for name in names:
-            _write(axes, x + column - 0.06, top + 1.5 * _HEAD, name, size=6.5, color=MUTED, align="right")
+            put_text(axes, x + column - 0.06, top + 1.5 * _HEAD, name, size=6.5, color=MUTED, align="right")
             x += column
     y = top + 2 * _HEAD
     for block in table.blocks:
         if block.heading:
-            _write(axes, _MARGIN, y + 0.6 * _HEAD, block.heading, style="italic", color=MUTED)
+            put_text(axes, _MARGIN, y + 0.6 * _HEAD, block.heading, style="italic", color=MUTED)
             y += _HEAD
         for row in block.rows:
-            _write(axes, _MARGIN, y + _LINE / 2, row.label)
+            put_text(axes, _MARGIN, y + _LINE / 2, row.label)
             for place, entry in enumerate(row.entries):
                 if entry is not None:
                     _entry(axes, entry, left + _MARGIN + place * column, y, column)
@@ -98,9 +98,9 @@ def _entry(axes: Axes, number: Number, x: float, y: float, width: float) -> None
         corner, sides = (x + 0.02, y + 0.02), (width - 0.04, _LINE - 0.04)
         axes.add_patch(Rectangle(corner, *sides, facecolor=TINTS[number.verdict], linewidth=0))
     text = f"{sign(number)} {measured_text(number)}".strip()
-    _write(axes, x + width - 0.06, y + 0.31 * _LINE, text, size=7.5, align="right")
+    put_text(axes, x + width - 0.06, y + 0.31 * _LINE, text, size=7.5, align="right")
     below = reported_text(number)
-    _write(axes, x + width - 0.06, y + 0.74 * _LINE, below, size=6, color=MUTED, align="right")
+    put_text(axes, x + width - 0.06, y + 0.74 * _LINE, below, size=6, color=MUTED, align="right")
 
 
 def _claim_lines(found: Reproduction, width: float) -> list[tuple[Verdict, str]]:
@@ -116,11 +116,11 @@ def _claim_lines(found: Reproduction, width: float) -> list[tuple[Verdict, str]]
 
 def _claim(axes: Axes, verdict: Verdict, text: str, y: float) -> None:
     axes.add_patch(Rectangle((_MARGIN, y + 0.01), 0.2, _CLAIM - 0.02, facecolor=TINTS[verdict], linewidth=0))
-    _write(axes, _MARGIN + 0.1, y + _CLAIM / 2, SIGNS[verdict], weight="bold", align="center")
-    _write(axes, _MARGIN + 0.28, y + _CLAIM / 2, text, size=6.8)
+    put_text(axes, _MARGIN + 0.1, y + _CLAIM / 2, SIGNS[verdict], weight="bold", align="center")
+    put_text(axes, _MARGIN + 0.28, y + _CLAIM / 2, text, size=6.8)
 
 
-def _write(
+def put_text(
     axes: Axes,
     x: float,
     y: float,
@@ -132,6 +132,7 @@ def _write(
     style: str = "normal",
     align: str = "left",
 ) -> None:
+    """Write a line of text at a place, in the middle of its height."""
     axes.text(
         x, y, drawable(text, 400), fontsize=size, color=color, weight=weight, style=style, ha=align,
         va="center",
