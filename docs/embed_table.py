@@ -56,13 +56,13 @@ def _claims(file: Path) -> str:
     """A pipe table of the claims but for those about one attack among several, and counts of all."""
     with file.open(encoding="utf-8", newline="") as opened:
         rows = list(csv.DictReader(opened))
-    lines = ["| claim | measured: points, of distances % | verdict |", "|---|---|---|"]
+    lines = ["| claim | measured: points; distances in %, errors as they are | verdict |", "|---|---|---|"]
     for row in rows:
         if row["kind"] in _OF_ONE_ATTACK and " " not in row["attacks"]:
             continue
         if row["effect"]:
-            ends = " to ".join(f"{100 * float(row[end]):+.1f}" for end in ("low", "high"))
-            measured = f"{100 * float(row['effect']):+.1f} [{ends}], {row['num']} {row['of']}"
+            effect, low, high = (_shown(float(row[end]), row["kind"]) for end in ("effect", "low", "high"))
+            measured = f"{effect} [{low} to {high}], {row['num']} {row['of']}"
         else:
             measured = ""
         lines.append(
@@ -71,6 +71,11 @@ def _claims(file: Path) -> str:
     counts = Counter(row["verdict"] for row in rows)
     told = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     return "\n".join([*lines, "", f"All claims, those about single attacks included: {told}."])
+
+
+def _shown(value: float, kind: str) -> str:
+    """Points or percent; errors of images in the squares of pixels that they are."""
+    return f"{value:+.4f}" if kind == "raises error" else f"{100 * value:+.1f}"
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def find_plugins(name: str) -> list[type[Plugin]]:
             errors.append(str(error))
     if found:
         return found
+    if name in list_suites():
+        raise UnknownPluginError(f"'{name}' is a suite and no plugin. `mibench plan {name}` shows it.")
     hints = [error for error in errors if "Did you mean" in error]
     if hints:
         raise UnknownPluginError(hints[0])

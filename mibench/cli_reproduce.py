@@ -173,6 +173,7 @@ def _results(path: Path) -> Path:
 def _tell(found: Reproduction, files: Sequence[Path]) -> None:
     """Print the claims with their verdicts, the summary, and the files."""
     from mibench.reproduce.sheet import SIGNS, evidence_text
+    from mibench.reproduce.write import FACES
 
     console = Console()
     console = console if console.is_terminal else Console(width=140)
@@ -187,6 +188,8 @@ def _tell(found: Reproduction, files: Sequence[Path]) -> None:
         )
     console.print(table)
     console.print(found.summary, highlight=False)
+    if "/fig" in found.layout.name and not any(path.name == FACES for path in files):
+        typer.echo("No pictures: the results hold no images of these cells. Run without --from.", err=True)
     for path in files:
         typer.echo(path)
 

@@ -110,8 +110,26 @@ class Record:
         if missing or unknown:
             what = f"field '{missing[0]}' is missing" if missing else f"there is no field '{unknown[0]}'"
             raise RecordError(f"{what}. Run the suite again.")
+        _check_estimates(content)
         lists = {name: tuple(content.get(name, ())) for name in ("flags", "effort")}
         return cls(**{**content, **lists})
+
+
+def _check_estimates(content: Json) -> None:
+    """RecordError where a measured cell has no estimates, or one of them is no number."""
+    found = content.get("estimates", {})
+    if content["status"] == "ok" and not (isinstance(found, dict) and found):
+        raise RecordError("its status is 'ok', and it has no estimates. Run the suite again.")
+    for name, estimate in found.items() if isinstance(found, dict) else ():
+        values = (
+            [estimate.get(end) for end in ("value", "low", "high")] if isinstance(estimate, dict) else [""]
+        )
+        if estimate is not None and not all(value is None or _is_number(value) for value in values):
+            raise RecordError(f"estimate '{name}' is no number: {estimate!r:.60}. Run the suite again.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 # schema N-1 -> the change that makes it schema N

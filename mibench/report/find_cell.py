@@ -51,12 +51,15 @@ def find_cell(name: str, folders: Sequence[Path]) -> FoundCell:
     """The one cell whose name begins with a word.
 
     Args:
-        name: hexadecimal digits.
+        name: hexadecimal digits; with a folder of results before them, as in results/quick/1a2b, that one
+            alone is searched.
         folders: of results, or folders with such folders in them.
 
     Raises:
         RecordError: no cell is called so, several are, or records cannot be read.
     """
+    if "/" in name:
+        folders, name = [Path(name).parent], Path(name).name
     places = _results(folders)
     if not CELL_NAME.fullmatch(name) and (not name or set(name) - set(_ANY)):
         raise RecordError(
@@ -74,8 +77,8 @@ def find_cell(name: str, folders: Sequence[Path]) -> FoundCell:
     shown = "; ".join(_told(one) for one in found[:_MOST_CANDIDATES])
     more = f"; and {len(found) - _MOST_CANDIDATES} more" if len(found) > _MOST_CANDIDATES else ""
     raise RecordError(
-        f"cell '{name}': {len(found)} cells are called so: {shown}{more}. Give more digits, or one folder of "
-        "results with --results."
+        f"cell '{name}': {len(found)} cells are called so: {shown}{more}. Give more digits, or the folder "
+        f"before them, as in {found[0].results}/{found[0].record.cell}."
     )
 
 

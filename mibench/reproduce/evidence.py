@@ -132,8 +132,9 @@ def _at_chance(claim: Claim, cells: Cells) -> Evidence | Missing:
 
     `for` where AA is at most `limit` above chance and its interval ends below the undefended AA: an interval
     that reaches down to chance alone is no evidence, few people have one whatever happens. `against` where
-    the whole interval lies more than `limit` above chance. The p-value is that of the drop, as for a defense
-    that lowers AA.
+    the whole interval lies more than `limit` above chance, and more than one person is found: a single one
+    may look like what the attack makes of everybody. The p-value is that of the drop, as for a defense that
+    lowers AA.
     """
     (attack,), (column,) = claim.attacks, claim.columns
     own, other = (cells.number(attack, one, "aa") for one in (column, claim.reference))
@@ -148,7 +149,10 @@ def _at_chance(claim: Claim, cells: Cells) -> Evidence | Missing:
     if other.value <= bound:
         return Missing("the undefended attack does no better than guessing: nothing to stop")
     is_stopped = own.value <= bound and own.high < other.value
-    state: State = "against" if own.low > bound else "for" if is_stopped else "open"
+    shares = cells.shares(attack, column)
+    num_found = 0 if isinstance(shares, Missing) else sum(share > 0 for share in shares.values())
+    is_above = own.low > bound and num_found > 1
+    state: State = "against" if is_above else "for" if is_stopped else "open"
     return replace(
         _flipped(drop), effect=cells.chance - own.value, low=cells.chance - own.high,
         high=cells.chance - own.low, state=state, share=own.value, share_low=own.low, share_high=own.high,

@@ -64,6 +64,12 @@ class Reproduction:
             f"{'Reported by' if layout.paper else 'Paper:'} {layout.citation}.",
             self._comparison,
         ]
+        if layout.paper and layout.attacks:
+            names = ", ".join(f"{printed} is {label}" for printed, label in layout.attacks.items() if label)
+            lines.append(
+                "Each entry is ours above the paper's, or ours / the paper's. Ours is one measurement, shown "
+                f"beside each of the paper's data sets.{f' Attacks: {names}.' if names else ''}"
+            )
         if len(cells.seeds) > 1:
             lines.append(
                 "Several seeds: AA is pooled over all people; other numbers are means over seeds, with the "
@@ -72,6 +78,7 @@ class Reproduction:
             )
         if self.claims:
             lines.append(
+                "The effect of a claim is above zero where it speaks for the claim, whatever it is about. "
                 "Claims about AA pair each protected person with and without the defense (sign-flip test); "
                 "claims about distances count seeds (sign test); claims about accuracy and errors take their "
                 "standard errors from intervals. p-values are adjusted by Holm's method over the table's "

@@ -97,7 +97,7 @@ def test_equal_shares_that_binary_fractions_round_have_a_width_too(per_group: in
     assert thirds[0] < hits.mean() < thirds[1]
 
 
-@pytest.mark.parametrize("models", [3, 5, 10])
+@pytest.mark.parametrize("models", [5, 10])
 @pytest.mark.parametrize("spread", [0.0, 0.02, 0.1])
 def test_models_asked_about_the_same_images_cover_95_percent(models: int, spread: float) -> None:
     """Images are easy or hard for all models, and models differ by themselves."""

@@ -3,6 +3,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,10 @@ def test_records_need_no_torch() -> None:
         subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[2]).returncode
         == 0
     )
+
+
+@pytest.mark.parametrize("broken", [{}, {"aa": {"value": "high"}}, {"aa": 0.5}, {"aa": {"value": True}}])
+def test_estimates_that_are_none_or_no_numbers_are_refused(broken: dict[str, Any]) -> None:
+    content = json.loads(record().to_json())
+    with pytest.raises(RecordError, match=r"estimate"):
+        Record.from_json(json.dumps({**content, "status": "ok", "estimates": broken}))
