@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mibench.reproduce.layout import JUDGE_ACCURACY, Claim, Column, Kind
 from mibench.reproduce.measured import Asked, Cells, Measured, Missing, around
-from mibench.statistics import bootstrap_mean, least_sign_flip, mean_change, sign_flip
+from mibench.statistics import bootstrap_mean, least_sign_flip, mean_change, sign_flips, sign_patterns, t_tail
 
 State = Literal["for", "against", "open", "too few"]
 LEAST_SEEDS = 6  # of a sign test: 5 that agree have p = 0.0625
@@ -121,8 +121,9 @@ def _over_attacks(gains: Sequence[dict[Asked, float]]) -> NDArray[np.float64] | 
 def _flipped(gains: NDArray[np.float64]) -> Evidence:
     low, high = mean_change(gains)
     effect = float(gains.mean())
+    (p_value,) = sign_flips(gains[None], sign_patterns(len(gains)))
     return Evidence(
-        effect=effect, low=low, high=high, unit="points", num=len(gains), of="people", p=sign_flip(gains),
+        effect=effect, low=low, high=high, unit="points", num=len(gains), of="people", p=float(p_value),
         least_p=least_sign_flip(len(gains)), state="for" if effect > 0 else "against",
     )  # fmt: skip
 
@@ -223,13 +224,11 @@ def _by_interval(
     change: Measured | Missing, sign: int, *, unit: Literal["points", ""] = "points"
 ) -> Evidence | Missing:
     """A two-sided test of a change with a standard error: Student's t, normal without bound of freedom."""
-    from scipy.stats import t
-
     if isinstance(change, Missing):
         return change
     if change.error == 0:
         return Missing("neither number has an interval, so their difference cannot be tested")
-    p = 2 * float(t.sf(abs(change.value) / change.error, change.freedom))
+    p = 2 * t_tail(abs(change.value) / change.error, change.freedom)
     low, high = sorted((sign * change.low, sign * change.high))
     if unit == "points":
         low, high = max(-1.0, low), min(1.0, high)
@@ -245,20 +244,24 @@ def _distance(claim: Claim, cells: Cells) -> Evidence | Missing:
     Attacks of one seed share victim and people, and distances are not on record by person, so that seeds are
     all that is independent. Too few of them have no p-value, and no part in the table's family.
     """
-    from scipy.stats import binomtest
-
     logs = _grown(claim, cells)
     if isinstance(logs, Missing):
         return logs
     num, up, mean = len(logs), int((logs > 0).sum()), float(logs.mean())
     low, high = bootstrap_mean(logs) if num > 1 else (math.nan, math.nan)
     effect, low, high = (math.expm1(min(one, _LARGEST_LOG)) for one in (mean, low, high))
-    p = float(binomtest(up, num).pvalue) if num >= LEAST_SEEDS else None
+    p = _sign_test(up, num) if num >= LEAST_SEEDS else None
     state: State = "too few" if p is None else "for" if 2 * up > num else "against"
     return Evidence(
         effect=effect, low=low, high=high, unit="times", num=num, of="seeds", p=p, least_p=least_signs(num),
         state=state,
     )  # fmt: skip
+
+
+def _sign_test(ups: int, num: int) -> float:
+    from scipy.stats import binomtest  # half a second to import
+
+    return float(binomtest(ups, num).pvalue)
 
 
 def _grown(claim: Claim, cells: Cells) -> NDArray[np.float64] | Missing:

@@ -14,7 +14,7 @@ from mibench.record import Record
 from mibench.report.frame import Json, latest, number, part, reason
 from mibench.reported import papers
 from mibench.reproduce.layout import JUDGE_ACCURACY, Column, ReproduceError
-from mibench.statistics import LEVEL, grouped_wilson, wilson
+from mibench.statistics import grouped_wilson, t_quantile, wilson
 
 DATASETS = {
     "celeba-64": ("CelebA", 64, 1000),
@@ -56,7 +56,7 @@ class Measured:
         """The standard error that its interval stands for."""
         if not math.isnan(self.given_error):
             return self.given_error
-        return (self.high - self.low) / (2 * quantile(math.inf))
+        return (self.high - self.low) / (2 * t_quantile(math.inf))
 
 
 @dataclass(frozen=True)
@@ -208,20 +208,9 @@ def base_suite(name: str) -> str:
     return re.sub(rf"^(?:{prefix})(?:-(?:table|fig)\d+)?-(?=.)", "", name)
 
 
-def quantile(freedom: float) -> float:
-    """Student's t that a 95 % interval reaches, in standard errors; the normal one without bound.
-
-    >>> [round(quantile(one), 3) for one in (1, 10, math.inf)]
-    [12.706, 2.228, 1.96]
-    """
-    from scipy.stats import t  # half a second to import
-
-    return float(t.ppf((1 + LEVEL) / 2, freedom))
-
-
 def around(value: float, error: float, *, count: int, seeds: int, freedom: float = math.inf) -> Measured:
     """A number with the interval of its standard error; without a width where the error is 0."""
-    reach = quantile(freedom) * error if error else 0.0
+    reach = t_quantile(freedom) * error if error else 0.0
     return Measured(value, value - reach, value + reach, count, seeds, error, freedom)
 
 

@@ -133,7 +133,8 @@ def test_a_judge_who_misses_what_all_others_see_is_flagged() -> None:
     people = [str(label) for label in range(8)]
     judge, seen = dict.fromkeys(people, "10000000"), dict.fromkeys(people, "11111100")
     assert misses(judge, [seen, seen])
-    assert JUDGE_MISSES in judge_flags(judge, {"audit": seen, "embedder": seen}, {"audit": 0.9, "embedder": 0.9})
+    seconds = {"audit": seen, "embedder": seen}
+    assert JUDGE_MISSES in judge_flags(judge, seconds, dict.fromkeys(seconds, 0.9))
 
 
 def test_one_second_opinion_or_opinions_that_see_others_do_not_show_a_miss() -> None:
