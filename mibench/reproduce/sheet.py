@@ -109,16 +109,6 @@ def measured_text(number: Number) -> str:
     return _shown(number.measured.value, is_percent=number.measure.percent)
 
 
-def interval_text(number: Number) -> str:
-    """The interval of the measured number; empty where it has none."""
-    if not isinstance(number.measured, Measured) or not number.measured.has_interval:
-        return ""
-    low, high = (
-        _shown(end, is_percent=number.measure.percent) for end in (number.measured.low, number.measured.high)
-    )
-    return f"[{low} to {high}]"
-
-
 def reported_text(number: Number) -> str:
     """The reported number as the paper prints it; a dash where it prints none."""
     if math.isnan(number.reported):

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mibench.statistics import bootstrap_mean, crossed_wilson, grouped_wilson, nested_bootstrap, wilson
+from mibench.statistics import (
+    _nested_means,
+    bootstrap_mean,
+    crossed_wilson,
+    grouped_wilson,
+    nested_bootstrap,
+    wilson,
+)
 
 Floats = NDArray[np.float64]
 IMAGES = 8  # of each person, as in the suites
@@ -61,6 +68,25 @@ def test_rates_of_few_found_people_cover_more_than_a_bootstrap_does(people: int)
     held = coverage_of_wilson(people, shape, runs)
     assert held > plain
     assert held > 0.86
+
+
+def coverage_of_percentiles(people: int, shape: tuple[float, float], runs: int = 500) -> float:
+    """The same of the plain percentiles of a bootstrap over people, then images."""
+    hits, groups = rates_of(people, shape, runs), np.arange(people).repeat(IMAGES)
+
+    def interval(run: int) -> tuple[float, float]:
+        means = _nested_means(hits[run].ravel().astype(float), groups, seed=run, draws=300)
+        low, high = np.quantile(means, [0.025, 0.975])
+        return float(low), float(high)
+
+    return share_held(shape[0] / sum(shape), interval, runs)
+
+
+def test_plain_percentiles_cover_too_little_or_too_much() -> None:
+    """Why rates have Wilson's interval: from less than three in four to nearly always."""
+    assert coverage_of_percentiles(5, (0.1, 0.9)) < 0.76
+    assert coverage_of_percentiles(5, (0.2, 0.8)) < 0.89
+    assert coverage_of_percentiles(10, EQUAL) > 0.98
 
 
 def test_five_people_of_whom_none_is_found_may_be_two_in_five() -> None:

@@ -134,3 +134,11 @@ def test_several_tables_share_their_tasks() -> None:
         suite = part_of_suite("quick", prefix=layout.slug, attacks=["mirror"], defenses=labels, seeds=(0,))
         plans.append({task.key for task in build_plan(suite).tasks.values() if task.stage == "invert"})
     assert len(plans[0] & plans[1]) >= 6  # no defense once, GAN-ID once for each of 5 people
+
+
+def test_a_suite_is_no_plugin_and_is_told_apart() -> None:
+    from mibench.catalog import find_plugins
+    from mibench.errors import PluginError
+
+    with pytest.raises(PluginError, match=r"'quick' is a suite and no plugin\. `mibench plan quick` shows it"):
+        find_plugins("quick")

@@ -168,6 +168,10 @@ FEW = ["1111"] * 3 + ["0000"] * (PEOPLE - 3)
             record("x", ["1000"] * PEOPLE), record("none", ALL),
             "differs", "opposite: AA at least 15.0 %, more than 1 point above chance",
         ),
+        (  # one person may look like what the attack makes of everybody
+            record("x", ["1111", *NOBODY[1:]], aa=(0.125, 0.05, 0.4, 32)), record("none", ALL),
+            "not shown", "AA at most 40.0 %, and measured more than 1 point above chance",
+        ),
         (  # one hit of 32: above chance by more than a paper's last digit
             record("x", ["1000", *NOBODY[1:]]), record("none", ALL),
             "not shown", "AA at most 13.1 %, and measured more than 1 point above chance",

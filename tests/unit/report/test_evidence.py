@@ -191,6 +191,7 @@ def test_a_cell_is_found_by_its_first_digits_alone(cell: FoundCell, tmp_path: Pa
     write_records(tmp_path / "again" / "records.jsonl", [cell.record])
     with pytest.raises(RecordError, match=f"2 cells are called so: {name} in .*again .*; {name} in .*quick "):
         find_cell(name[:4], [tmp_path])
+    assert find_cell(f"{tmp_path}/again/{name[:4]}", [tmp_path]).results == tmp_path / "again"
 
 
 def test_a_page_shows_evidence_and_withholds_people(cell: FoundCell, make_tiles: Any) -> None:
