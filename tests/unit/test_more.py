@@ -140,5 +140,7 @@ def test_a_suite_is_no_plugin_and_is_told_apart() -> None:
     from mibench.catalog import find_plugins
     from mibench.errors import PluginError
 
-    with pytest.raises(PluginError, match=r"'quick' is a suite and no plugin\. `mibench plan quick` shows it"):
+    with pytest.raises(
+        PluginError, match=r"'quick' is a suite and no plugin\. `mibench plan quick` shows it"
+    ):
         find_plugins("quick")
