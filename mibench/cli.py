@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from mibench import cli_evidence
+from mibench.cli_data import data_app
 from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
 from mibench.cli_options import (
     Attacks,
@@ -54,6 +55,7 @@ app = typer.Typer(
 zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
+app.add_typer(data_app, name="data")
 app.command()(reproduce)
 cli_evidence.register(app)
 app.command()(doctor)

@@ -1,0 +1,1 @@
+"""Layouts of the data sets that `mibench data prepare` knows, by name."""

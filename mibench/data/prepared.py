@@ -1,0 +1,189 @@
+"""A prepared set: one memory-mapped array of bytes, who is on which row, and where each image came from.
+
+set.json       what it is and how it was made (SetInfo); written last, so a folder without it is unfinished
+images.npy     (N, C, H, W), uint8; the images of one identity are neighbors
+manifest.csv   a line a row: row, identity, file, sha256, width, height, mode
+skipped.csv    a line a file that was left out: file, reason
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mibench.errors import DataError
+
+SCHEMA = 1
+INFO, IMAGES, MANIFEST, SKIPPED = "set.json", "images.npy", "manifest.csv", "skipped.csv"
+COLUMNS = ("row", "identity", "file", "sha256", "width", "height", "mode")
+SKIP_COLUMNS = ("file", "reason")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetInfo:
+    """What `set.json` says.
+
+    Args:
+        name: of the set, the start of its identities' full names.
+        layout: the layout that it was read with.
+        title: the set's full name.
+        home: address of its home page.
+        terms: what its licence allows.
+        citation: the paper to cite.
+        may_publish: whether images, and what attacks make of them, may stand on public pages.
+        has_identities: whether identities are people; where not, each image stands for itself.
+        size: height and width in pixels.
+        channels: 3 for RGB, 1 for gray.
+        images: number of rows N.
+        identities: number of identities.
+        options: all choices of the preparation, as JSON.
+        skipped: number of files left out, by reason.
+        converted: number of files of an unusual pixel format, by format.
+        files: SHA-256 and bytes of each other file of the set, by name.
+        made_with: versions of what made it, by package.
+        schema: of this file.
+    """
+
+    name: str
+    layout: str
+    title: str
+    home: str
+    terms: str
+    citation: str
+    may_publish: bool
+    has_identities: bool
+    size: int
+    channels: int
+    images: int
+    identities: int
+    options: dict[str, Any]
+    skipped: dict[str, int]
+    converted: dict[str, int]
+    files: dict[str, dict[str, Any]]
+    made_with: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """The content of `set.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the images and the manifest hold, in hexadecimal; of no name or place."""
+        return hashlib.sha256(
+            "".join(str(self.files[name]["sha256"]) for name in (IMAGES, MANIFEST)).encode()
+        ).hexdigest()
+
+
+class PreparedSet:
+    """A prepared set as it lies on disk; nothing but `set.json` is read before it is asked for.
+
+    Args:
+        root: its folder.
+
+    Raises:
+        DataError: no folder, an unfinished one, or a `set.json` that says something else.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.info = _read_info(self.root)
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The images (N, C, H, W), uint8, memory-mapped and read-only.
+
+        Raises:
+            DataError: the file is missing or has another shape than `set.json` says.
+        """
+        file = self.root / IMAGES
+        try:
+            found: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"prepared set {self.root}: {IMAGES} cannot be read ({error}). {_AGAIN}"
+            ) from error
+        side, wanted = self.info.size, (self.info.images, self.info.channels)
+        if found.shape != (*wanted, side, side) or found.dtype != np.uint8:
+            raise DataError(
+                f"prepared set {self.root}: {IMAGES} holds {found.shape} {found.dtype}, set.json says "
+                f"{(*wanted, side, side)} uint8. {_AGAIN}"
+            )
+        return found
+
+    @cached_property
+    def rows_of(self) -> dict[str, range]:
+        """The rows of each identity, in row order.
+
+        Raises:
+            DataError: the manifest cannot be read or does not fit `set.json`.
+        """
+        found: dict[str, range] = {}
+        row = 0
+        for name, lines in groupby(self.manifest(), key=lambda line: line["identity"]):
+            if name in found:
+                raise DataError(f"prepared set {self.root}: '{name}' has rows in two places. {_AGAIN}")
+            found[name] = range(row, row := row + sum(1 for _ in lines))
+        if row != self.info.images:
+            raise DataError(
+                f"prepared set {self.root}: {MANIFEST} has {row} rows, {INFO} says {self.info.images}. "
+                f"{_AGAIN}"
+            )
+        return found
+
+    def manifest(self) -> Iterator[dict[str, str]]:
+        """The lines of the manifest.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        yield from _lines(self.root / MANIFEST, COLUMNS, self.root)
+
+    def skipped(self) -> Iterator[dict[str, str]]:
+        """The lines of `skipped.csv`.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        yield from _lines(self.root / SKIPPED, SKIP_COLUMNS, self.root)
+
+
+_AGAIN = "Prepare it again, or put the file back."
+
+
+def _read_info(root: Path) -> SetInfo:
+    file = root / INFO
+    if not file.is_file():
+        raise DataError(
+            f"prepared set {root}: there is no {INFO}. Make it by `mibench data prepare`, or give an "
+            "unfinished one the command that began it once more."
+        )
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
+            raise ValueError(f"schema is not {SCHEMA}")
+        return SetInfo(**raw)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"prepared set {root}: {INFO} cannot be used ({error}). {_AGAIN}") from error
+
+
+def _lines(file: Path, columns: tuple[str, ...], root: Path) -> Iterator[dict[str, str]]:
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            reader = csv.DictReader(opened)
+            if tuple(reader.fieldnames or ()) != columns:
+                raise DataError(f"prepared set {root}: {file.name} has not the columns {columns}. {_AGAIN}")
+            yield from reader
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"prepared set {root}: {file.name} cannot be read ({error}). {_AGAIN}") from error
