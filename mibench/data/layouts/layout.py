@@ -78,10 +78,18 @@ class Skip:
 
 @dataclass(frozen=True)
 class Found:
-    """What a layout finds: images by identity and name, sorted, and what it leaves out."""
+    """What a layout finds: images by identity and name, sorted, and what it leaves out.
+
+    Args:
+        items: the images.
+        skips: what is left out.
+        crop: side of the middle square that is kept, in pixels of the images found, where they are another
+            variant of the set than the one `Facts.crop` speaks of; None keeps `Facts.crop`.
+    """
 
     items: tuple[Item, ...]
     skips: tuple[Skip, ...] = field(default=())
+    crop: int | None = None
 
 
 class Layout(Protocol):
