@@ -1,0 +1,70 @@
+"""Reading a prepared set: what it gives, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mibench.data.prepared import IMAGES, INFO, MANIFEST, PreparedSet
+from mibench.errors import DataError
+
+from .make_set import make_set, toy_pixels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_set(tmp_path, toy_pixels(5), ["b", "a", "b", "a", "c"])
+
+
+def test_a_set_gives_its_images_and_whose_they_are(folder: Path) -> None:
+    found, drawn = PreparedSet(folder), toy_pixels(5)
+    assert found.rows_of == {"b": range(0, 2), "a": range(2, 4), "c": range(4, 5)}
+    np.testing.assert_array_equal(found.pixels, drawn[[0, 2, 1, 3, 4]])
+    assert [line["file"] for line in found.manifest()][1] == "b/2.png"
+    assert (found.info.images, found.info.identities, found.info.channels) == (5, 3, 3)
+
+
+def test_the_digest_depends_on_content_and_not_on_place(tmp_path: Path, folder: Path) -> None:
+    same = make_set(tmp_path / "elsewhere", toy_pixels(5), ["b", "a", "b", "a", "c"], name="another")
+    other = make_set(tmp_path / "other", toy_pixels(5, seed=1), ["b", "a", "b", "a", "c"])
+    assert PreparedSet(same).info.digest == PreparedSet(folder).info.digest
+    assert PreparedSet(other).info.digest != PreparedSet(folder).info.digest
+
+
+def test_an_unfinished_or_unreadable_set_is_refused(folder: Path) -> None:
+    (folder / INFO).write_text("[1]")
+    with pytest.raises(DataError, match="schema is not 1"):
+        PreparedSet(folder)
+    (folder / INFO).unlink()
+    with pytest.raises(DataError, match=r"there is no set\.json"):
+        PreparedSet(folder)
+
+
+def test_images_that_do_not_fit_are_refused(folder: Path) -> None:
+    np.save(folder / IMAGES, toy_pixels(4))
+    with pytest.raises(DataError, match=r"images\.npy holds \(4, 3, 16, 16\) uint8, set\.json says"):
+        _ = PreparedSet(folder).pixels
+
+
+def test_an_identity_in_two_places_is_refused(folder: Path) -> None:
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    (folder / MANIFEST).write_text("\n".join([lines[0], lines[1], lines[3], lines[2]]), encoding="utf-8")
+    with pytest.raises(DataError, match="'b' has rows in two places"):
+        _ = PreparedSet(folder).rows_of
+
+
+def test_a_missing_row_is_refused(folder: Path) -> None:
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    (folder / MANIFEST).write_text("\n".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(DataError, match=r"manifest\.csv has 4 rows, set\.json says 5"):
+        _ = PreparedSet(folder).rows_of
+
+
+def test_fields_of_set_json_are_those_of_the_class(folder: Path) -> None:
+    raw = json.loads((folder / INFO).read_text())
+    (folder / INFO).write_text(json.dumps({**raw, "surprise": 1}))
+    with pytest.raises(DataError, match="surprise"):
+        PreparedSet(folder)
