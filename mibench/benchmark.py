@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from mibench import report
+from mibench.atomic import write_atomically
 from mibench.errors import DeviceError, RecordError
 from mibench.export import export_images
 from mibench.plan import Plan
@@ -19,7 +20,7 @@ from mibench.record import Record
 from mibench.report.evidence import FILE as EVIDENCE
 from mibench.report.frame import CELL_NAME
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
-from mibench.store import Store, write_atomically
+from mibench.store import Store
 from mibench.worker import find_device
 
 FAILURES = "failures.txt"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from mibench.attack import Attack
 from mibench.compose import Composition
+from mibench.data.prepared_source import PreparedData
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
 from mibench.fields import level_text
@@ -28,6 +29,7 @@ def choose(
     defenses: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
     seeds: Sequence[int] = (),
+    split: str | Path | None = None,
 ) -> Suite:
     """A suite, its rows and columns narrowed to names and widened by files.
 
@@ -42,6 +44,7 @@ def choose(
         defenses: names of defenses, or paths.
         plugins: paths of files with a plugin of any family; loaded before the suite, which may name them.
         seeds: in place of the suite's; empty keeps them.
+        split: file of prepared faces that take the place of the suite's data; None keeps them.
 
     Raises:
         SuiteError: the suite cannot be read, or does not bear the choice.
@@ -55,6 +58,7 @@ def choose(
     try:
         return dataclasses.replace(
             suite,
+            data=suite.data if split is None else PreparedData(split=str(split)).filled(),
             attacks=_pick(suite.attacks, suite.more.attacks, attacks, _of(added, Attack), get_attack),
             defenses=_pick(suite.defenses, suite.more.defenses, defenses, _of(added, Defense), get_defense),
             metrics=(*suite.metrics, *(one for one in metrics if one not in suite.metrics)),

@@ -17,6 +17,7 @@ from rich.console import Console
 from mibench import cli_evidence
 from mibench.cli_data import data_app
 from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
+from mibench.cli_live import live, print_files, shelf_of
 from mibench.cli_options import (
     Attacks,
     Defenses,
@@ -31,19 +32,19 @@ from mibench.cli_options import (
     Plugins,
     Results,
     Seeds,
+    SplitFile,
     StoreOption,
     SuiteName,
     Swept,
 )
 from mibench.cli_reported import reported_app
 from mibench.cli_reproduce import reproduce
+from mibench.cli_zoo import zoo_app
 from mibench.errors import MibenchError, RecordError
 
 if TYPE_CHECKING:
     from mibench.benchmark import Bench
-    from mibench.live import Live
     from mibench.plan import Plan
-    from mibench.store import Store
 
 BAD_INPUT, CELL_FAILED, STOPPED = 2, 3, 130
 app = typer.Typer(
@@ -52,7 +53,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-zoo_app = typer.Typer(help="Ready-made priors that come with the package.", no_args_is_help=True)
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
@@ -105,12 +105,15 @@ def run(
     store: StoreOption = None,
     no_zoo: NoZoo = False,
     seed: Seeds = None,
+    split: SplitFile = None,
 ) -> None:
     """Run a suite and write its records, tables, figures and pages.
 
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
-    _carry_out(_plan(suite, defense, attack, plugin, seed, zoo=not no_zoo), device, jobs, out, store)
+    _carry_out(
+        _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo), device, jobs, out, store
+    )
 
 
 @app.command()
@@ -122,6 +125,7 @@ def sweep(
     attack: Attacks = None,
     plugin: Plugins = None,
     seed: Seeds = None,
+    split: SplitFile = None,
     jobs: Jobs = None,
     device: DeviceOption = Device.auto,
     out: Out = Path("results"),
@@ -144,13 +148,14 @@ def sweep(
         attacks=attack or (),
         plugins=plugin or (),
         seeds=seed or (),
+        split=split,
     )
     for note in found.notes:
         print(note, file=sys.stderr)
     plan = build_plan(found.suite, zoo=not no_zoo)
     if not is_plan:
         return _carry_out(plan, device, jobs, out, store)
-    return _console().print(forecast(plan, _store(out, store)))
+    return _console().print(forecast(plan, shelf_of(out, store)))
 
 
 @app.command("plan")
@@ -164,12 +169,13 @@ def show_plan(
     store: StoreOption = None,
     no_zoo: NoZoo = False,
     seed: Seeds = None,
+    split: SplitFile = None,
 ) -> None:
     """Show what a run would do: what is there, what will run, what it may take."""
     from mibench.forecast import forecast
 
-    plan = _plan(suite, defense, attack, plugin, seed, zoo=not no_zoo)
-    _console().print(forecast(plan, _store(out, store)))
+    plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
+    _console().print(forecast(plan, shelf_of(out, store)))
 
 
 @app.command("list")
@@ -259,7 +265,7 @@ def plot(results: Results) -> None:
 
     folder = _results(results)
     records = read_records(folder / "records.jsonl")
-    _print_files([*write_plots(records, folder), *write_grids(records, folder)])
+    print_files([*write_plots(records, folder), *write_grids(records, folder)])
 
 
 @app.command()
@@ -267,39 +273,7 @@ def report(results: Results) -> None:
     """Write tables, figures and pages of a results folder again."""
     from mibench.report import write_all
 
-    _print_files(write_all(_results(results)))
-
-
-@zoo_app.command("build")
-def zoo_build(
-    suite: SuiteName,
-    jobs: Jobs = None,
-    device: DeviceOption = Device.auto,
-    out: Out = Path("results"),
-    store: StoreOption = None,
-) -> None:
-    """Train the priors of a suite and put them into the package."""
-    from mibench.benchmark import pick_device, pick_jobs
-    from mibench.suite import load_suite
-    from mibench.zoo_build import build_zoo, plan_zoo
-
-    where = pick_device(device.value)
-    num_jobs = jobs or pick_jobs(where)
-    plan, shelf = plan_zoo(load_suite(suite)), _store(out, store)
-    watch = _live(plan, shelf, num_jobs)
-    with watch:
-        files = build_zoo(plan, shelf, jobs=num_jobs, device=str(where), on_event=watch)
-    _print_files(files)
-
-
-@zoo_app.command("list")
-def zoo_list() -> None:
-    """List the ready-made priors."""
-    from mibench.zoo import ZOO, manifest
-
-    for key, entry in manifest(ZOO).items():
-        size = (ZOO / f"{key}.safetensors").stat().st_size / 2**20
-        print(f"{key[:12]}  {size:6.2f} MiB  {entry.get('suite', '')}  {entry['title']}")
+    print_files(write_all(_results(results)))
 
 
 def _plan(
@@ -309,21 +283,21 @@ def _plan(
     plugin: list[Path] | None,
     seed: list[int] | None,
     *,
+    split: Path | None,
     zoo: bool,
 ) -> Plan:
     from mibench.choose import choose
     from mibench.plan import build_plan
 
     chosen = choose(
-        suite, attacks=attack or (), defenses=defense or (), plugins=plugin or (), seeds=seed or ()
+        suite,
+        attacks=attack or (),
+        defenses=defense or (),
+        plugins=plugin or (),
+        seeds=seed or (),
+        split=split,
     )
     return build_plan(chosen, zoo=zoo)
-
-
-def _store(out: Path, store: Path | None) -> Store:
-    from mibench.store import Store
-
-    return Store(store or out / "store")
 
 
 def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: Path | None) -> None:
@@ -333,7 +307,7 @@ def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: P
 
     where = pick_device(device.value)
     num_jobs = jobs or pick_jobs(where)
-    watch = _live(plan, _store(out, store), num_jobs)
+    watch = live(plan, shelf_of(out, store), num_jobs)
     todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
     print(f"{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
     try:
@@ -345,21 +319,13 @@ def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: P
     _tell(done)
 
 
-def _live(plan: Plan, store: Store, jobs: int) -> Live:
-    from mibench.estimate import Estimates
-    from mibench.live import Live
-
-    todo = {key for key, status in plan.status(store).items() if status in {"run", "zoo"}}
-    return Live(plan, Console(stderr=True), jobs=jobs, estimates=Estimates.of_store(store), todo=todo)
-
-
 def _tell(done: Bench) -> None:
     """Print what a run gave; typer.Exit where a cell failed."""
     from mibench.report import comparison
 
     console = _console()
     console.print(comparison(done.records).to_rich(console.width))
-    _print_files([done.folder / "records.jsonl", *done.files])
+    print_files([done.folder / "records.jsonl", *done.files])
     failed = [record for record in done.records if record.status == "failed"]
     if failed:
         where = done.folder / "failures.txt"
@@ -381,10 +347,3 @@ def _results(path: Path) -> Path:
             f"results {path}: holds no records.jsonl. Give the folder of a run, such as results/quick."
         )
     return folder
-
-
-def _print_files(paths: Sequence[Path]) -> None:
-    """Print one path a line, without the pages of single cells."""
-    for path in paths:
-        if "cells" not in path.parts[-3:-1]:
-            print(path)

@@ -81,4 +81,10 @@ StoreOption = Annotated[
 ]
 NoZoo = Annotated[bool, typer.Option("--no-zoo", help="Train every prior, also those in the zoo.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="In place of the suite's seeds.")]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--split", metavar="FILE", help="Prepared faces in place of the suite's: see `mibench data`"
+    ),
+]
 Results = Annotated[Path, typer.Argument(metavar="RESULTS", help="A results folder, or its records.jsonl.")]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from mibench.atomic import write_atomically
 from mibench.errors import RecordError, SuiteError
 from mibench.evidence import Faces, Gallery, look
 from mibench.one_cell import cell_suite, check_cell_suite, plugin_files
@@ -19,7 +20,7 @@ from mibench.record import Record
 from mibench.report import save_cell_images
 from mibench.report.evidence import FILE, SUITE_FILE, Evidence, facts_of, read_evidence
 from mibench.report.frame import may_show_images
-from mibench.store import Artifact, Store, write_atomically
+from mibench.store import Artifact, Store
 from mibench.task import Cell
 from mibench.zoo import in_zoo
 

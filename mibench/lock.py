@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mibench._families import ROOT
+from mibench.atomic import write_atomically
 from mibench.errors import PluginError
 from mibench.plugin import Plugin
 from mibench.registry import list_attacks, list_defenses, list_metrics
-from mibench.store import write_atomically
 
 LOCK = ROOT / "plugins.lock"
 _HEAD = "# Version and source of every built-in plugin; written by `mibench lock`, held by a test.\n"

@@ -163,6 +163,7 @@ def _data_json(suite: Suite) -> Json:
         "num_classes": data.private,
         "size": [data.channels, data.size, data.size],
         "digest": hashlib.sha256(canonical(content).encode()).hexdigest(),
+        **data.told(),
     }
 
 

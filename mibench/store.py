@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from mibench.atomic import replace_file
 from mibench.errors import PluginError, StoreError
 from mibench.key import SCHEMA, Key, canonical
 
@@ -99,7 +100,7 @@ class Store:
     def put_cost(self, key: Key, cost: Mapping[str, float | str]) -> None:
         """Leave seconds and memory beside an artifact; they are no part of it, and without it not kept."""
         with self._writing(), contextlib.suppress(FileNotFoundError):
-            _replace(self.folder(key) / _COST, json.dumps(cost).encode())
+            replace_file(self.folder(key) / _COST, json.dumps(cost).encode())
 
     def cost(self, key: Key) -> dict[str, Any]:
         """Seconds and memory of an artifact; empty if unknown."""
@@ -199,26 +200,7 @@ class Store:
         ) from error
 
 
-def write_atomically(file: Path, payload: bytes) -> None:
-    """Replace a file as a whole: a reader, and a rerun after a crash, see the old or the new content."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    _replace(file, payload)
-
-
 def _rename_aside(folder: Path) -> None:
     """Give a corrupt artifact's folder a name that nobody reads; another process may have done so."""
     with contextlib.suppress(FileNotFoundError):
         folder.rename(folder.with_name(f"{folder.name}.corrupt-{os.getpid()}-{time.monotonic_ns()}"))
-
-
-def _replace(file: Path, payload: bytes) -> None:
-    """Replace a file as a whole; its folder must be there."""
-    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
-    try:
-        with aside.open("wb") as opened:
-            opened.write(payload)
-            opened.flush()
-            os.fsync(opened.fileno())
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)

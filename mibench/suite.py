@@ -21,6 +21,7 @@ from pydantic import ConfigDict
 from mibench.attack import Attack
 from mibench.compose import Composition
 from mibench.data.folder import FolderData
+from mibench.data.prepared_source import PreparedData
 from mibench.data.synthetic import SynthFacesData
 from mibench.defense import Defense
 from mibench.errors import PluginError, SuiteError
@@ -35,7 +36,7 @@ from mibench.training import Recipe
 
 SUITES = Path(__file__).parent / "suites"
 View = Literal["stripped", "deployed"]
-DataSpec = SynthFacesData | FolderData
+DataSpec = SynthFacesData | FolderData | PreparedData
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Plugin)
@@ -310,14 +311,14 @@ class _Reader:
 
     def data(self, raw: Mapping[str, Any]) -> DataSpec:
         values = dict(raw["data"])
-        kinds: dict[str, type[DataSpec]] = {"synthfaces": SynthFacesData, "folder": FolderData}
+        kinds: dict[str, type[DataSpec]] = {
+            one.kind: one for one in (SynthFacesData, FolderData, PreparedData)
+        }
         kind = values.pop("kind", "synthfaces")
         if kind not in kinds:
             raise SuiteError(f"{self.at('data')}: {unknown('kind', str(kind), kinds)}")
-        spec = self.build(kinds[kind], values, "data")
-        if isinstance(spec, FolderData):
-            return dataclasses.replace(spec, path=str(self.folder / Path(spec.path).expanduser()))
-        return spec
+        spec: DataSpec = self.build(kinds[kind], values, "data")
+        return spec.beside(self.folder)
 
     def net(self, raw: Mapping[str, Any], table: str) -> NetChoice:
         return self.chosen(raw, table, NetChoice)

@@ -41,6 +41,7 @@ def sweep(
     attacks: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
     seeds: Sequence[int] = (),
+    split: str | Path | None = None,
 ) -> Sweep:
     """The suite of a sweep.
 
@@ -56,6 +57,7 @@ def sweep(
         attacks: names or paths, as in `choose`.
         plugins: paths of files with a plugin of any family, as in `choose`.
         seeds: in place of the suite's; empty keeps them.
+        split: file of prepared faces, as in `choose`.
 
     Raises:
         SuiteError: no defense is named, levels do not fit them, or `choose` raises it.
@@ -69,7 +71,7 @@ def sweep(
             f"each --defense, '{OWN_LEVELS}' for the plugin's own, or leave it out."
         )
     words = [load_one(word, Defense, "--defense").name if is_file(word) else word for word in defenses]
-    suite = choose(name, attacks=attacks, plugins=plugins, seeds=seeds)
+    suite = choose(name, attacks=attacks, plugins=plugins, seeds=seeds, split=split)
     entries, notes = named(suite.defenses, BASELINE, get_defense), []
     for word, text in zip(words, levels or [OWN_LEVELS] * len(words)):
         for entry in named(suite.defenses, word, get_defense, suite.more.defenses):

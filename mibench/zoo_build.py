@@ -10,12 +10,13 @@ from pathlib import Path
 from safetensors.torch import save
 
 from mibench import zoo
+from mibench.atomic import write_atomically
 from mibench.benchmark import pick_device, pick_jobs
 from mibench.errors import StoreError
 from mibench.key import Key
 from mibench.plan import Plan, build_plan
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
-from mibench.store import Store, write_atomically
+from mibench.store import Store
 from mibench.suite import Suite
 from mibench.task import Task
 

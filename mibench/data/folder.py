@@ -84,6 +84,14 @@ class FolderData:
         """Every field; see Source."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
+    def beside(self, folder: Path) -> FolderData:
+        """The same with a relative path taken from a folder; see Source."""
+        return dataclasses.replace(self, path=str(folder / Path(self.path).expanduser()))
+
+    def told(self) -> dict[str, Any]:
+        """Nothing; see Source."""
+        return {}
+
     def identities(self) -> dict[Part, tuple[str, ...]]:
         """Folder names, shuffled by the seed; see Source.
 

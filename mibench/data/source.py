@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 from mibench.data.split import Labeled
@@ -37,6 +38,14 @@ class Source(Protocol):
 
     def locator(self) -> dict[str, Any]:
         """What is needed to build the source again, as JSON, but is not part of any key: a path."""
+        ...
+
+    def beside(self, folder: Path) -> Source:
+        """The same with relative paths taken from the folder of a suite file, and nothing left open."""
+        ...
+
+    def told(self) -> dict[str, Any]:
+        """What a record says of the data beside its key, as JSON: names, terms; may be empty."""
         ...
 
     def identities(self) -> dict[Part, tuple[str, ...]]:

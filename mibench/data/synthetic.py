@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -69,6 +70,14 @@ class SynthFacesData:
     def locator(self) -> dict[str, Any]:
         """All numbers; see Source."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
+
+    def beside(self, _folder: Path) -> SynthFacesData:
+        """The same, for it reads no file; see Source."""
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """Nothing; see Source."""
+        return {}
 
     def identities(self) -> dict[Part, tuple[str, ...]]:
         """Names by world and number; see Source."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from mibench.atomic import write_atomically
 from mibench.benchmark import pick_jobs
 from mibench.choose import choose
 from mibench.errors import RecordError
@@ -19,7 +20,7 @@ from mibench.golden.compare import Verdict, compare
 from mibench.golden.snapshot import Snapshot, here, snapshot
 from mibench.plan import Plan, build_plan
 from mibench.runner import run
-from mibench.store import Store, write_atomically
+from mibench.store import Store
 
 SUITE = "smoke"
 ATTACKS = ("ami", "mirror", "mi_face", "dmi")

@@ -37,8 +37,9 @@ class MetricInfo:
 
 
 def may_show_images(record: Json) -> bool:
-    """True where a report may contain the cell's images: they show rendered faces, not real persons."""
-    return part(record, "data").get("kind") in SHOWN_KINDS
+    """True where a report may contain the cell's images: of rendered faces, or where their terms allow it."""
+    data = part(record, "data")
+    return data.get("kind") in SHOWN_KINDS or data.get("may_publish") is True
 
 
 def part(record: Json, name: str) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mibench.data.folder import FolderData
+from mibench.data.prepared_source import PreparedData
 from mibench.data.source import Source
 from mibench.data.split import check_disjoint
 from mibench.data.synthetic import SynthFacesData
@@ -26,7 +27,11 @@ from mibench.store import Artifact
 from mibench.training import Recipe, accuracy, fit
 from mibench.weights import read_weights
 
-SOURCES: dict[str, type[Source]] = {"synthfaces": SynthFacesData, "folder": FolderData}
+SOURCES: dict[str, type[Source]] = {
+    "synthfaces": SynthFacesData,
+    "folder": FolderData,
+    "prepared": PreparedData,
+}
 
 
 def load_data(work: Work) -> Artifact:

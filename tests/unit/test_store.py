@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from mibench.atomic import write_atomically
 from mibench.errors import PluginError, StoreError
-from mibench.store import Artifact, Store, write_atomically
+from mibench.store import Artifact, Store
 
 KEY = "ab" + "0" * 62
 

@@ -1,0 +1,226 @@
+"""A frozen split: which rows of which prepared sets are private, the attacker's and the defender's.
+
+One JSON file. It names each set by a path relative to itself and by the digest of its content, so that a set
+that was prepared anew is noticed; each part has the digest of its own images, labels and names, which is what
+keys hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mibench.data.prepared import PreparedSet
+from mibench.data.source import PARTS, Part
+from mibench.data.split import check_disjoint
+from mibench.errors import DataError
+
+SCHEMA = 1
+_CHUNK = 4096  # rows that are digested at a time
+Rows = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Person:
+    """One identity of a part: its name in the set, and its rows to train and to test on."""
+
+    name: str
+    train: Rows
+    test: Rows = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitPart:
+    """One part of a split.
+
+    Args:
+        set_name: name of the set that its rows are of.
+        people: identities in label order.
+        digest: SHA-256 of its images, labels and names, see `part_digest`.
+    """
+
+    set_name: str
+    people: tuple[Person, ...]
+    digest: str
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """Names that are unique over all sets, in label order."""
+        return tuple(f"{self.set_name}/{one.name}" for one in self.people)
+
+    @property
+    def train(self) -> Rows:
+        """All rows to train on, person by person."""
+        return tuple(row for one in self.people for row in one.train)
+
+    @property
+    def test(self) -> Rows:
+        """All rows to test on, person by person."""
+        return tuple(row for one in self.people for row in one.test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetLink:
+    """A prepared set as a split knows it.
+
+    Args:
+        path: of its folder, relative to the split file where that is possible.
+        digest: `SetInfo.digest`.
+        title: its full name.
+        terms: what its licence allows.
+        may_publish: whether its images may stand on public pages.
+    """
+
+    path: str
+    digest: str
+    title: str
+    terms: str
+    may_publish: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFile:
+    """What a split file says.
+
+    Args:
+        size: image height and width in pixels.
+        channels: 3 for RGB, 1 for gray.
+        sets: by name.
+        parts: `private`, `public` (the attacker's) and `defender`.
+        options: the choices that made it, as JSON.
+        dropped: what was taken out of it later and why, as JSON.
+    """
+
+    size: int
+    channels: int
+    sets: dict[str, SetLink]
+    parts: dict[Part, SplitPart]
+    options: dict[str, Any] = field(default_factory=dict)
+    dropped: tuple[dict[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        check_disjoint({f"{part} part": self.parts[part].identities for part in PARTS})
+
+    @classmethod
+    def read(cls, path: str | Path) -> SplitFile:
+        """The split of a file.
+
+        Raises:
+            DataError: it cannot be read, or says something that no split can be.
+            LeakError: one identity stands in two parts.
+        """
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            return cls(
+                size=int(raw["size"]),
+                channels=int(raw["channels"]),
+                sets={name: SetLink(**link) for name, link in raw["sets"].items()},
+                parts={part: _part_of(raw["parts"][part]) for part in PARTS},
+                options=dict(raw["options"]),
+                dropped=tuple(raw["dropped"]),
+            )
+        except OSError as error:
+            raise DataError(
+                f"split {path}: cannot be read ({error.strerror or error}). Make it by `mibench data split`, "
+                "or give another with --split."
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"split {path}: is no split file ({error}). Make it anew by `mibench data split`."
+            ) from error
+
+    def to_json(self) -> str:
+        """The content of a split file; one line for each person, so that a difference can be read."""
+        parts = []
+        for part in PARTS:
+            people = ",\n".join(f"    {json.dumps(_row(one))}" for one in self.parts[part].people)
+            named = f'"set": {json.dumps(self.parts[part].set_name)}, "digest": "{self.parts[part].digest}"'
+            parts.append(f'  "{part}": {{{named}, "people": [\n{people}\n  ]}}')
+        head = {
+            "schema": SCHEMA,
+            "size": self.size,
+            "channels": self.channels,
+            "options": self.options,
+            "dropped": self.dropped,
+            "sets": {name: dataclasses.asdict(link) for name, link in self.sets.items()},
+        }
+        body = json.dumps(head, indent=1).removesuffix("\n}")
+        return body + ',\n "parts": {\n' + ",\n".join(parts) + "\n }\n}\n"
+
+    def open_sets(self, path: str | Path) -> dict[str, PreparedSet]:
+        """The sets of a split that lies at `path`, by name.
+
+        Raises:
+            DataError: a set is missing, or is not the one that was divided.
+        """
+        return {name: _open(link, path) for name, link in self.sets.items()}
+
+    def open_set(self, part: Part, path: str | Path) -> PreparedSet:
+        """The set of a part; see `open_sets`."""
+        return _open(self.sets[self.parts[part].set_name], path)
+
+
+def part_digest(pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
+    """SHA-256, in hexadecimal, of a part's images in label order with the names and numbers around them.
+
+    Args:
+        pixels: (N, C, H, W), uint8, of the set that the rows are of.
+        people: of the part.
+
+    Raises:
+        DataError: a row is not in the set.
+    """
+    digest = hashlib.sha256(json.dumps(list(pixels.shape[1:])).encode())
+    for one in people:
+        digest.update(json.dumps([one.name, len(one.train), len(one.test)]).encode())
+    rows = [row for one in people for row in (*one.train, *one.test)]
+    if rows and not 0 <= min(rows) <= max(rows) < len(pixels):
+        raise DataError(f"split: row {max(rows)} is not among {len(pixels)} images. Make the split anew.")
+    for start in range(0, len(rows), _CHUNK):
+        digest.update(pixels[rows[start : start + _CHUNK]].tobytes())
+    return digest.hexdigest()
+
+
+def link_to(found: PreparedSet, split: Path) -> SetLink:
+    """How a split file at `split` names a set."""
+    info = found.info
+    return SetLink(
+        path=Path(os.path.relpath(found.root.resolve(), split.resolve().parent)).as_posix(),
+        digest=info.digest,
+        title=info.title,
+        terms=info.terms,
+        may_publish=info.may_publish,
+    )
+
+
+def _open(link: SetLink, path: str | Path) -> PreparedSet:
+    found = PreparedSet(Path(path).parent / link.path)
+    if found.info.digest != link.digest:
+        raise DataError(
+            f"split {path}: the set in {found.root} is not the one that was divided (its digest begins with "
+            f"{found.info.digest[:12]}, not {link.digest[:12]}). Prepare it as it was, or divide anew."
+        )
+    return found
+
+
+def _row(one: Person) -> list[Any]:
+    return [one.name, list(one.train), list(one.test)]
+
+
+def _part_of(raw: Mapping[str, Any]) -> SplitPart:
+    people = tuple(
+        Person(str(name), tuple(int(row) for row in train), tuple(int(row) for row in test))
+        for name, train, test in raw["people"]
+    )
+    return SplitPart(set_name=str(raw["set"]), people=people, digest=str(raw["digest"]))
