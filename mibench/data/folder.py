@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from pydantic import ConfigDict
 from torch import Tensor
 
+from mibench.data.decode import UnusableImageError, decode
+from mibench.data.fitting import middle_square
 from mibench.data.source import PARTS, Part
 from mibench.data.split import Labeled, dequantize
 from mibench.errors import DataError
@@ -159,12 +160,11 @@ class FolderData:
     def _decode(self, file: Path) -> Tensor:
         """One image as (C, size, size), uint8."""
         try:
-            with Image.open(file) as opened:
-                image = ImageOps.exif_transpose(opened).convert("RGB" if self.channels == 3 else "L")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise DataError(f"image {file}: cannot be read ({error}). Replace or remove it.") from error
-        # fit() crops to the middle and resizes in one step; bicubic with antialiasing in Pillow
-        square = ImageOps.fit(image, (self.size, self.size), method=Image.Resampling.BICUBIC)
+            image = decode(file, channels=self.channels, max_bytes=None).image
+        except UnusableImageError as error:
+            why = f"it {error.reason}"
+            raise DataError(f"image {file}: cannot be read: {why}. Replace or remove it.") from error
+        square = middle_square(image, size=self.size)
         return torch.from_numpy(np.array(square)).view(self.size, self.size, -1).permute(2, 0, 1).contiguous()
 
 
