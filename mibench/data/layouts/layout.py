@@ -48,7 +48,7 @@ class Facts:
     has_landmarks: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)  # there are millions of them
 class Item:
     """An image file that a layout has found.
 
@@ -68,7 +68,7 @@ class Item:
     box: Box | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skip:
     """A file that is not taken, and why: `name` as in Item; `reason` a short phrase that many can share."""
 
@@ -95,7 +95,10 @@ class Found:
 class Layout(Protocol):
     """How a data set lies on disk."""
 
-    facts: Facts
+    @property
+    def facts(self) -> Facts:
+        """What a user must know of the set."""
+        ...
 
     def find(self, root: Path, *, landmarks: bool) -> Found:
         """The images below a folder.
