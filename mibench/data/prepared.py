@@ -17,9 +17,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from mibench.errors import DataError
@@ -109,8 +111,9 @@ class PreparedSet:
         """
         file = self.root / IMAGES
         try:
-            found: NDArray[np.uint8] = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+            # np.load would also unpack archives, and leaves a file open that it cannot map
+            found: NDArray[np.uint8] = open_memmap(file, mode="r")
+        except _DAMAGE as error:
             raise DataError(
                 f"prepared set {self.root}: {IMAGES} cannot be read ({error}). {_AGAIN}"
             ) from error
@@ -160,6 +163,8 @@ class PreparedSet:
 
 
 _AGAIN = "Prepare it again, or put the file back."
+_DAMAGE = (OSError, ValueError, TypeError, ArithmeticError, TokenError)
+"""What numpy was seen to raise on files with damaged headers."""
 
 
 def _read_info(root: Path) -> SetInfo:
