@@ -16,12 +16,11 @@ from torch import Tensor
 
 from mibench.data.decode import UnusableImageError, decode
 from mibench.data.fitting import middle_square
+from mibench.data.layouts.walking import SUFFIXES
 from mibench.data.source import PARTS, Part
 from mibench.data.split import Labeled, dequantize
 from mibench.errors import DataError
 from mibench.noise import derive_seed
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True, kw_only=True)
