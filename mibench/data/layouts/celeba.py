@@ -104,7 +104,7 @@ def _people(file: Path) -> dict[str, tuple[str, str]]:
     for number, line in numbered_lines(file):
         fields = line.split()
         if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdecimal()):
-            if number == 1 and len(fields) == 1:
+            if number == 1 and line.isdecimal():
                 raise malformed(file, number, line, "a count: it looks like list_attr_celeba", _wanted())
             raise malformed(file, number, line, "is not `000001.jpg 2880`", _wanted())
         name = fields[0]

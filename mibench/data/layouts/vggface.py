@@ -46,12 +46,10 @@ class VGGFace:
         walk = Walk(root, self.facts)
         if landmarks:
             raise no_landmarks(walk)
-        images_place = first_folder(root, ("images",)) or ""
+        images_place = first_folder(root, ("images",))
         has_lists = (root / LISTS).is_dir()
         items: list[Item] = []
-        for person, place, images in walk.people(images_place):
-            if not images_place and person == LISTS:
-                continue
+        for person, place, images in walk.people(images_place or "", lists="" if images_place else LISTS):
             own = [walk.item(f"{place}/{image}", person) for image in images]
             items += _with_boxes(walk, person, place, own) if has_lists else own
         return walk.found(items)

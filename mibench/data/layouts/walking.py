@@ -120,12 +120,15 @@ class Walk:
         elif suffix not in LISTS:
             self.skip(name, NO_IMAGE)
 
-    def people(self, where: str = "", *, inner: tuple[str, ...] = ()) -> Iterator[tuple[str, str, list[str]]]:
+    def people(
+        self, where: str = "", *, inner: tuple[str, ...] = (), lists: str = ""
+    ) -> Iterator[tuple[str, str, list[str]]]:
         """Person folders below a folder; those without images are skips.
 
         Args:
             where: path of the folder below the root.
             inner: names of folders that may lie in a person's and hold the images in its place.
+            lists: name of a folder that lies among the person folders and is none.
 
         Yields:
             Person, path of the folder of the images below the root, names of the images.
@@ -135,7 +138,7 @@ class Walk:
             return
         for image in listing.images:
             self.skip(_join(where, image), OUTSIDE)
-        for person in listing.folders:
+        for person in (folder for folder in listing.folders if folder != lists):
             yield from self._person(person, _join(where, person), inner)
 
     def _person(
@@ -178,15 +181,18 @@ class Walk:
             DataError: there are no images.
         """
         if not items:
-            told = f" ({len(self.skips)} files and folders left out, the first: {self._first()})"
-            raise self.refusal(f"no images found{told if self.skips else ''}")
+            raise self.refusal(f"no images found{self._told()}")
         keys = {identity: natural(identity) for identity in {item.identity for item in items}}
         items = sorted(items, key=lambda item: (keys[item.identity], natural(item.name)))
         return Found(tuple(items), tuple(sorted(self.skips, key=lambda skip: natural(skip.name))), crop)
 
-    def _first(self) -> str:
+    def _told(self) -> str:
+        """How many files and folders are left out, and the first of them, in parentheses."""
+        if not self.skips:
+            return ""
         first = min(self.skips, key=lambda skip: natural(skip.name))
-        return f"{quoted(first.name)}, {first.reason}"
+        more = f"{len(self.skips)} left out, the first {quoted(first.name)}: {first.reason}"
+        return f" ({more})"
 
 
 def natural(name: str) -> tuple[tuple[str | int, ...], str]:
