@@ -127,7 +127,7 @@ class Graph:
 
     def public_net(self, seed: int) -> Key:
         """The defender's classifier of the people on the defender's public images."""
-        choice = self.suite.public_net or self.suite.victim
+        choice = (self.suite.public_net or self.suite.victim).of_others()
         return self.add(
             "public_net",
             "public_net",
@@ -135,6 +135,7 @@ class Graph:
             inputs={"defender": self.data("defender")},
             seed=seed,
             title=f"public net {choice.net}",
+            locator=choice.locator(),
         )
 
     def baseline(self, seed: int) -> Key:
@@ -146,6 +147,7 @@ class Graph:
             inputs={"private": self.data("private")},
             seed=seed,
             title="train undefended",
+            locator=self.suite.victim.locator(),
         )
 
     def victim(
@@ -204,7 +206,7 @@ class Graph:
             inputs=inputs,
             seed=seed,
             title=f"train {defense.name}{_label(defense, protects)}{self._after(base, defense)}",
-            locator=extra.locator,
+            locator={**extra.locator, **self.suite.victim.locator()},
         )
 
     @property

@@ -19,6 +19,7 @@ from typing import Any
 from mibench.compose import Composition, parts_of
 from mibench.data.folder import FolderData
 from mibench.errors import MibenchError, SuiteError
+from mibench.net_choice import NetChoice
 from mibench.plan import Plan, build_plan
 from mibench.plugin import Plugin
 from mibench.suite import Entry, Suite, parse_suite
@@ -31,6 +32,7 @@ _WRITTEN = frozenset(
      "crossed", "more"}
 )  # fmt: skip
 _FAMILIES = ("metric", "attacks", "defenses")
+_NETS = ("victim", "judge", "audit", "public_net", "embedder")
 _PATHS = frozenset({"path", "weights"})  # fields of tables that name files
 _MOST_UP = 4  # from RESULTS/SUITE/cells/CELL to the folder that RESULTS lies in
 _HEAD = """\
@@ -68,7 +70,7 @@ def cell_suite(plan: Plan, cell: Cell, folder: Path) -> str:
     tables = {
         "data": _located({"kind": suite.data.kind, **dataclasses.asdict(suite.data)}, folder),
         **{
-            one.name: _located(dataclasses.asdict(value), folder)
+            one.name: _located(_table(value), folder)
             for one in dataclasses.fields(Suite)
             if one.name not in _WRITTEN and (value := getattr(suite, one.name)) is not None
         },
@@ -123,8 +125,10 @@ def _with_files_of(suite: Suite, original: Suite) -> Suite:
     }
     if isinstance(suite.data, FolderData) and isinstance(original.data, FolderData):
         changes["data"] = dataclasses.replace(suite.data, path=original.data.path)
-    if suite.embedder is not None and original.embedder is not None:
-        changes["embedder"] = dataclasses.replace(suite.embedder, weights=original.embedder.weights)
+    for name in _NETS:
+        net, other = getattr(suite, name), getattr(original, name)
+        if net is not None and other is not None:
+            changes[name] = dataclasses.replace(net, weights=other.weights)
     return dataclasses.replace(suite, **changes)
 
 
@@ -169,6 +173,11 @@ def toml_text(tables: Mapping[str, Any], *, where: str) -> str:
         else:
             lines += ["", f"[{_key(name)}]", *_lines(table, where)]
     return "\n".join(lines) + "\n"
+
+
+def _table(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass of the suite
+    """A part of a suite as its table."""
+    return part.table() if isinstance(part, NetChoice) else dataclasses.asdict(part)
 
 
 def _entry(entry: Entry[Any]) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def measured_record(plan: Plan, cell: Cell, artifact: Artifact) -> Record:
             *masking_flags(value["scrutiny"]),
             *_audit_flags(suite, cell, judge, value),
         ),
-        provenance=value["provenance"],
+        provenance={**value["provenance"], **_weights_json(plan)},
     )
 
 
@@ -92,7 +92,7 @@ def failed_record(plan: Plan, cell: Cell, failure: Failure, device: torch.device
         status=status,
         error=failure.to_json(),
         judge=_judge(plan.suite),
-        provenance=provenance(device),
+        provenance={**provenance(device), **_weights_json(plan)},
     )
 
 
@@ -165,6 +165,18 @@ def _data_json(suite: Suite) -> Json:
         "digest": hashlib.sha256(canonical(content).encode()).hexdigest(),
         **data.told(),
     }
+
+
+def _weights_json(plan: Plan) -> Json:
+    """SHA-256 of each weights file that a net of the suite starts from or is, by the net's table."""
+    found: dict[str, str] = {}
+    for task in plan.tasks.values():
+        digest = task.params.get("start", {}).get("weights")
+        if task.stage == "embedder":
+            digest = task.params.get("weights")
+        if digest is not None:
+            found[{"train": "victim"}.get(task.stage, task.plugin)] = digest
+    return {"weights": dict(sorted(found.items()))} if found else {}
 
 
 def _judge(suite: Suite) -> Json:

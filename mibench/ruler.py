@@ -21,6 +21,7 @@ def judge(graph: Graph, which: Literal["judge", "audit"], choice: NetChoice) -> 
         params={"which": which, **choice.params(graph.suite.data, graph.suite.data.private)},
         inputs={"private": graph.data("private")},
         title=f"{which} {choice.net}",
+        locator=choice.locator(),
     )
 
 

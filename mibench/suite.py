@@ -328,17 +328,22 @@ class _Reader:
         values = raw[table]
         if not isinstance(values, Mapping):
             raise SuiteError(f"{self.at(table)}: must be a table, got {values!r}. Write [{table}] above it.")
-        start = raw["victim"] if table == "public_net" else {}
+        start = self.inherited(raw["victim"], values) if table == "public_net" else {}
         plain = {name: value for name, value in {**start, **values}.items() if name != "recipe"}
         recipe = self.build(Recipe, values.get("recipe", start.get("recipe", {})), f"{table}.recipe")
         choice = self.build(kind, plain, table)
-        return self.place(lambda: dataclasses.replace(choice, recipe=recipe), table)
+        file = str(self.folder / Path(choice.weights).expanduser()) if choice.weights else ""
+        return self.place(lambda: dataclasses.replace(choice, recipe=recipe, weights=file), table)
+
+    @staticmethod
+    def inherited(victim: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        """What a public net takes from the victim's table; of its weights the features, for the same net."""
+        is_same = values.get("net", victim.get("net")) == victim.get("net")
+        left_out = {"weights_as"} if is_same else {"weights_as", "weights"}
+        return {name: value for name, value in victim.items() if name not in left_out}
 
     def embedder(self, raw: Mapping[str, Any]) -> EmbedderChoice:
-        choice = self.chosen(raw, "embedder", EmbedderChoice)
-        if choice.weights:
-            return dataclasses.replace(choice, weights=str(self.folder / Path(choice.weights).expanduser()))
-        return choice
+        return self.chosen(raw, "embedder", EmbedderChoice)
 
     def entries(
         self, raw: Mapping[str, Any], table: str, get: Callable[[str], type[P]]

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,13 @@ from mibench.errors import WeightsError
 _ASK = "Give a .safetensors file, or a state dict that torch.save wrote."
 # a zip archive; the number that opens torch's format before version 1.6
 _STARTS = (b"PK", pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2))
+_PICKLE = b"\x80"  # opens every pickle since protocol 2; torch.save's older format is told apart before
+_PICKLE_HINT = (
+    "A pickle of objects is a program, which is not run here; its tensors must be exported once by the code "
+    "that wrote it, see docs/weights.md. "
+)
+_PARALLEL = "module."
+_LONGEST = 120  # characters of a name in a message
 # what torch.load raises for code, torn files and foreign archives, as tried; it documents no list
 _UNREADABLE = (
     pickle.UnpicklingError,
@@ -48,17 +56,72 @@ def read_weights(path: str | Path, *, digest: str = "") -> dict[str, Tensor]:
         WeightsError: no such file, another digest, or a content that is no flat table of tensors: code,
             nested tables, a whole module.
     """
+    return _flat(path, _content(path, digest))
+
+
+def read_checkpoint(
+    path: str | Path,
+    *,
+    digest: str = "",
+    tables: tuple[str, ...] = ("state_dict", "model_state_dict", "model", "net"),
+    beside: tuple[str, ...] = (),
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, as training scripts leave them; nothing in the file is run.
+
+    A checkpoint is a flat table of tensors, or holds one under a usual name, among other values. The
+    `module.` that torch's DataParallel puts before every name is taken off.
+
+    Args:
+        path: as for `read_weights`.
+        digest: as for `read_weights`.
+        tables: names under which the table may lie.
+        beside: names of tensors that are kept from beside the table.
+
+    Raises:
+        WeightsError: as for `read_weights`; or there are tables under several of the names, or under others
+            alone.
+    """
+    found = _content(path, digest)
+    kept: dict[str, Tensor] = {}
+    inner = [str(name) for name, value in found.items() if isinstance(value, Mapping)]
+    if inner:
+        known = [name for name in tables if name in inner]
+        if len(known) != 1:
+            raise WeightsError(
+                f"weights {path}: holds tables {', '.join(map(short, inner))}, of which "
+                f"{'none is' if not known else 'several are'} among {', '.join(tables)}. Save the tensors of "
+                "the net alone."
+            )
+        kept = {name: found[name] for name in beside if isinstance(found.get(name), Tensor)}
+        found = found[known[0]]
+    flat = _flat(path, found)
+    if flat and all(name.startswith(_PARALLEL) for name in flat):
+        flat = {name.removeprefix(_PARALLEL): value for name, value in flat.items()}
+    return {**flat, **kept}
+
+
+def short(name: object) -> str:
+    """A name from a file for a message: escaped, so that it stays on its line, and not too long."""
+    text = ascii(name)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _content(path: str | Path, digest: str) -> dict[Any, Any]:
+    """What a weights file holds: tensors by name, or, where torch.save wrote it, any plain table."""
     data = _bytes(path)
     if digest and hashlib.sha256(data).hexdigest() != digest:
         raise WeightsError(
             f"weights {path}: the file is not the one that was planned with. Run again, or put it back."
         )
     # a safetensors file is a length of eight bytes, then JSON; torch's own formats never have a brace there
-    found = _safetensors(path, data) if data[8:9] == b"{" else _tensors_alone(path, data)
+    return dict(_safetensors(path, data)) if data[8:9] == b"{" else _tensors_alone(path, data)
+
+
+def _flat(path: str | Path, found: Mapping[Any, Any]) -> dict[str, Tensor]:
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise WeightsError(f"weights {path}: entry {name!r} is {_kind(value)}, not a tensor. {_ASK}")
-    return found
+            raise WeightsError(f"weights {path}: entry {short(name)} is {_kind(value)}, not a tensor. {_ASK}")
+    return dict(found)
 
 
 def weights_digest(path: str | Path) -> str:
@@ -129,10 +192,13 @@ def _safetensors(path: str | Path, data: bytes) -> dict[str, Tensor]:
     return found
 
 
-def _tensors_alone(path: str | Path, data: bytes) -> dict[str, Tensor]:
+def _tensors_alone(path: str | Path, data: bytes) -> dict[Any, Any]:
     """What torch.save wrote, where it holds tensors and plain containers; every other pickle is refused."""
     if not data.startswith(_STARTS):
-        raise WeightsError(f"weights {path}: is in no known format, it begins with {data[:8]!r}. {_ASK}")
+        hint = _PICKLE_HINT if data.startswith(_PICKLE) else ""
+        raise WeightsError(
+            f"weights {path}: is in no known format, it begins with {data[:8]!r}. {hint}{_ASK}"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the pickle's protocol; where it matters, an error follows

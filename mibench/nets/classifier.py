@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from mibench.nets.published import Published
+
+_INPUT_MAP = ("input_scale", "input_shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +40,46 @@ class Classifier(nn.Module):
     (N, feature_dim). Each net normalizes and resizes its own input, has no in-place operation
     (per-sample gradients of DP-SGD need that) and no spectral norm. `has_last_skip` tells, without a net
     being built, whether `mibench.nets.residual.last_skips` finds a block.
+
+    A net that started from published weights may expect another scale of images than [-1, 1]. It then has
+    `input_scale` and `input_shift`, (C, 1, 1) each, which its state holds and brings back; no other state
+    has them. They are not folded into the first convolution, because that pads with zeros, which stand for
+    another color on either scale.
     """
 
     has_last_skip: ClassVar[bool] = False
     spec: NetSpec
     feature_dim: int
     head: nn.Module
+    input_scale: Tensor | None
+    input_shift: Tensor | None
 
     def __init__(self, spec: NetSpec) -> None:
         super().__init__()
         self.spec = spec
+        for name in _INPUT_MAP:
+            self.register_buffer(name, None)
+
+    def published(self) -> Published | None:
+        """The names of the checkpoints that others publish for this net; None where nobody does."""
+        return None
+
+    def set_input_map(self, scale: tuple[float, ...], shift: tuple[float, ...]) -> None:
+        """Let `scaled` give centered images times `scale` plus `shift`, of each channel or of all."""
+        self.input_scale, self.input_shift = (torch.tensor(one).view(-1, 1, 1) for one in (scale, shift))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Images x (N, C, H, W) in [0, 1] on the scale that the weights expect, [-1, 1] if no other."""
+        centered = center(x)
+        if self.input_scale is None or self.input_shift is None:
+            return centered
+        return centered * self.input_scale + self.input_shift
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:  # noqa: ANN401 - torch's own hook
+        for name in _INPUT_MAP:
+            if getattr(self, name) is None and prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @abstractmethod
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.classifier import Classifier, NetSpec
+from mibench.nets.published import Published
 from mibench.nets.residual import Residual
 from mibench.nets.shapes import resize
 
@@ -73,9 +74,19 @@ class InceptionResnetV1(Classifier):
         )
         self.head = nn.Linear(self.feature_dim, spec.num_classes)
 
+    def published(self) -> Published:
+        """Names of the package, trained on (p - 127.5) / 128 of pixels p, `fixed_image_standardization`."""
+        layers = [
+            (name, f"stages.{s}.{i}") for s, names in enumerate(_STAGES) for i, name in enumerate(names)
+        ]
+        ends = [("last_linear", "embed.3"), ("last_bn", "embed.4"), ("logits", "head")]
+        return Published(
+            source="facenet-pytorch's InceptionResnetV1", parts=(*layers, *ends), scale=(127.5 / 128,)
+        )
+
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the three stages, then the embedding (N, 512)."""
-        hidden, out = center(resize(x, max(x.shape[-1], _LEAST_SIZE))).expand(-1, 3, -1, -1), []
+        hidden, out = self.scaled(resize(x, max(x.shape[-1], _LEAST_SIZE))).expand(-1, 3, -1, -1), []
         for stage in self.stages:
             hidden = stage(hidden)
             out.append(hidden)

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.classifier import Classifier, NetSpec
+from mibench.nets.published import Published
 from mibench.nets.residual import Residual
 from mibench.nets.seeding import he_init
 from mibench.nets.shapes import project, resize
@@ -88,9 +89,22 @@ class Ir50(Classifier):
         self.head = nn.Linear(self.feature_dim, spec.num_classes)
         he_init(self)
 
+    def published(self) -> Published:
+        """Names of face.evoLVe's backbone IR_50, trained on images in [-1, 1] (its config.py)."""
+        blocks = [(s, i) for s, depth in enumerate(_DEPTHS) for i in range(depth)]
+        parts = [("input_layer", "stem"), ("output_layer", "embed")]
+        for place, (s, i) in enumerate(blocks):
+            theirs, ours = f"body.{place}", f"stages.{s}.{i}"
+            parts += [
+                (f"{theirs}.res_layer", f"{ours}.body"),
+                (f"{theirs}.shortcut_layer.0", f"{ours}.short.0.1"),  # ours pools before it
+                (f"{theirs}.shortcut_layer.1", f"{ours}.short.1"),
+            ]
+        return Published(source="face.evoLVe's IR_50", parts=tuple(parts))
+
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the four stages, then the feature (N, feature_dim)."""
-        hidden, out = self.stem(center(resize(x, _SIZE))), []
+        hidden, out = self.stem(self.scaled(resize(x, _SIZE))), []
         for stage in self.stages:
             hidden = stage(hidden)
             out.append(hidden)

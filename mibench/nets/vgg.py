@@ -12,6 +12,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from mibench.nets.classifier import Classifier, NetSpec, center
+from mibench.nets.published import Published, imagenet_scale
 from mibench.nets.seeding import he_init
 from mibench.nets.shapes import pool_to
 
@@ -61,9 +62,21 @@ class Vgg16(Classifier):
         self.head = nn.Linear(self.feature_dim, spec.num_classes)
         he_init(self)
 
+    def published(self) -> Published:
+        """Names of torchvision's VGG-16, whose layers stand in one row; its three linear layers stay out."""
+        layers = [(s, i) for s, stage in enumerate(self.stages) for i, _ in enumerate(stage.children())]
+        scale, shift = imagenet_scale()
+        return Published(
+            source=f"torchvision's {'vgg16_bn' if self.has_norm else 'vgg16'}",
+            parts=tuple((f"features.{place}", f"stages.{s}.{i}") for place, (s, i) in enumerate(layers)),
+            dropped=("classifier.",),
+            scale=scale,
+            shift=shift,
+        )
+
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Outputs of the five stages, the last one flattened to (N, feature_dim)."""
-        hidden, out = center(x), []
+        hidden, out = self.scaled(x), []
         for stage in self.stages:
             hidden = stage(hidden)
             out.append(hidden)

@@ -18,13 +18,15 @@ from mibench.stages.work import (
     Work,
     embedder_of,
     image_tensors,
-    new_net,
+    is_ready,
     prior_spec_of,
+    starting_net,
     trained_net,
     weights,
 )
 from mibench.store import Artifact
 from mibench.training import Recipe, accuracy, fit
+from mibench.victim import freeze
 from mibench.weights import read_weights
 
 SOURCES: dict[str, type[Source]] = {
@@ -99,9 +101,11 @@ def train_prior(work: Work) -> Artifact:
 
 
 def _classifier(work: Work, role: str) -> Artifact:
-    recipe = recipe_of(work.params)
-    net = new_net(work.params, work.ctx)
-    return work.result(weights(fit(net, work.labeled(role), work.ctx, recipe=recipe)))
+    net = starting_net(work)
+    if is_ready(work.params):
+        freeze(net)
+        return work.result(weights(net))
+    return work.result(weights(fit(net, work.labeled(role), work.ctx, recipe=recipe_of(work.params))))
 
 
 def recipe_of(params: dict[str, Any]) -> Recipe:

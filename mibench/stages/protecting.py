@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mibench.defense import DefenderView, Released
 from mibench.errors import PluginError
+from mibench.graph import BASELINE
 from mibench.nets import NetSpec
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
@@ -20,11 +21,13 @@ from mibench.stages.work import (
     Work,
     check_defense,
     defense_of,
+    is_ready,
     joined_notes,
     new_net,
     prior_spec_of,
     reshaped,
     stage_seed,
+    starting_net,
     trained_net,
     weights,
 )
@@ -39,12 +42,17 @@ _LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 def train(work: Work) -> Artifact:
     """The weights of the protected model; PluginError where its state cannot be loaded again."""
     defense = defense_of(work.task.plugin, work.params["defense"])
-    net = reshaped(new_net(work.params, work.ctx), work.params)
-    base = work.input("base") if "base" in work.task.inputs else None
+    is_first = "base" not in work.task.inputs
+    net = reshaped(starting_net(work) if is_first else new_net(work.params, work.ctx), work.params)
+    base = None if is_first else work.input("base")
     if base is not None:
         net.load_state_dict(base.tensors)
     net = defense.prepare(net).to(work.ctx.device)
-    trained = defense.train(net, defender_view(work), work.ctx)
+    if work.task.plugin == BASELINE and is_ready(work.params):
+        trained = net
+        freeze(net)
+    else:
+        trained = defense.train(net, defender_view(work), work.ctx)
     result = work.result(weights(trained))
     if "onto" in work.params and base is not None:
         result = dataclasses.replace(result, value={"notes": joined_notes(base, result.value["notes"])})

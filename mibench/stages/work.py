@@ -20,9 +20,11 @@ from mibench.noise import derive_seed
 from mibench.plugin import Context, build_dataclass
 from mibench.prior import PriorSpec
 from mibench.registry import get_attack, get_defense, source_digest
+from mibench.starting import start_from
 from mibench.store import Artifact, Store
 from mibench.task import Task
 from mibench.victim import freeze
+from mibench.weights import read_checkpoint
 
 POINTS = "points/"  # begins the names of an embedder's tensors that are no weights, which hold no slash
 
@@ -106,6 +108,21 @@ def new_net(params: dict[str, Any], ctx: Context) -> Classifier:
     """An untrained classifier on the CPU, with weights drawn from the context."""
     spec = build_dataclass(NetSpec, params["net"], where="net")
     return build(spec, ctx.generator("initial weights"))
+
+
+def starting_net(work: Work) -> Classifier:
+    """An untrained classifier as `new_net` gives it, with the weights of the user's file if there is one."""
+    net, start = new_net(work.params, work.ctx), work.params.get("start")
+    if start is not None:
+        path = work.task.locator["start"]
+        tensors = read_checkpoint(path, digest=start["weights"])
+        start_from(net, tensors, use=start["use"], where=f"weights {path}")
+    return net
+
+
+def is_ready(params: dict[str, Any]) -> bool:
+    """Whether the weights of a user's file are a trained net's, head and all, that is taken as it is."""
+    return bool(params.get("start", {}).get("use") == "ready")
 
 
 def trained_net(artifact: Artifact, device: torch.device) -> Classifier:
