@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mibench.data.moving import moved
+from mibench.data.split import as_float
 from mibench.plugin import Context, Stopwatch
 from mibench.prior import PriorSpec, Shape
 from mibench.training import check_finite
@@ -130,15 +132,17 @@ def stream(images: Tensor, batch: int, rng: torch.Generator, device: torch.devic
 def stream_of_rows(
     images: Tensor, batch: int, rng: torch.Generator, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of `stream` with their row numbers (B,), int64, on the device."""
+    """The batches of `stream` with their row numbers (B,), int64, on the device.
+
+    Images (N, C, H, W) may be bytes, uint8; the batches are float32.
+    """
     images = images.to(device)
     while True:
         for rows in torch.randperm(len(images), generator=rng).split(batch):
             if len(rows) == batch or len(images) < batch:
-                mirrored = (torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5).to(device)
+                mirrored = torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5
                 there = rows.to(device)
-                x = images[there]
-                x = torch.where(mirrored, x.flip(3), x)
+                x = as_float(moved(images.index_select(0, there), mirrored.flatten()))
                 yield x.contiguous(memory_format=torch.channels_last), there
 
 

@@ -101,7 +101,7 @@ class CganPrior(LabeledPriorSpec):
         g.to(ctx.device)
         d.to(ctx.device)
         rng = ctx.generator("training")
-        batches = stream_of_rows(public.images, self.batch, rng, ctx.device)
+        batches = stream_of_rows(public.pixels, self.batch, rng, ctx.device)
 
         def told(rows: int = self.batch) -> tuple[Tensor, Tensor]:
             z = normal(rows, self.latent_dim, rng, ctx.device)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from mibench.atomic import replace_file
@@ -25,6 +26,7 @@ from mibench.key import SCHEMA, Key, canonical
 
 _LOG = logging.getLogger(__name__)
 _TENSORS, _VALUE, _COST = "tensors.safetensors", "artifact.json", "cost.json"
+_MAPPED_BYTES = 2**24  # smaller files are read whole, which is as fast and leaves no map behind
 _STALE_S = 7 * 24 * 3600  # no task runs longer, so what is older belongs to a killed run
 
 
@@ -68,16 +70,28 @@ class Store:
         return self._read(key) is not None
 
     def get(self, key: Key) -> Artifact | None:
-        """The artifact of a key, or None; a corrupt one is set aside with a warning and counts as none."""
+        """The artifact of a key, or None; a corrupt one is set aside with a warning and counts as none.
+
+        The bytes (uint8) of a large one stay in its file, mapped into memory: what is written to such a
+        tensor is its reader's alone and never reaches the file, and it outlives the removal of the file.
+
+        Raises:
+            StoreError: it cannot be read just now.
+        """
         found = self._read(key)
         if found is None:
             return None
-        document, data = found
+        document, source = found
         try:
-            return Artifact(load(data), document["value"], document["task"])
+            tensors = load(source) if isinstance(source, bytes) else _mapped(source)
         except SafetensorError as error:
             self._set_aside(key, str(error))
             return None
+        except FileNotFoundError:  # another process has just set it aside
+            return None
+        except OSError as error:
+            self._give_up(error)
+        return Artifact(tensors, document["value"], document["task"])
 
     def put(self, key: Key, artifact: Artifact) -> None:
         """Write an artifact beside, then move it into place; one that is there already stays.
@@ -123,8 +137,6 @@ class Store:
                         left.unlink()
 
     def _fill(self, folder: Path, key: Key, artifact: Artifact) -> None:
-        # clones, because safetensors refuses tensors that share memory
-        data = save({name: t.detach().cpu().clone().contiguous() for name, t in artifact.tensors.items()})
         content = {"value": artifact.value, "task": artifact.task}
         try:
             body = canonical(content)
@@ -134,15 +146,14 @@ class Store:
             ) from error
         document = {
             "schema": SCHEMA,
-            "tensors": hashlib.sha256(data).hexdigest(),
+            "tensors": _write_tensors(folder / _TENSORS, artifact.tensors),
             "content": hashlib.sha256(body.encode()).hexdigest(),
             **content,
         }
-        for name, payload in ((_TENSORS, data), (_VALUE, json.dumps(document, indent=1).encode())):
-            with (folder / name).open("wb") as file:
-                file.write(payload)
-                file.flush()
-                os.fsync(file.fileno())
+        with (folder / _VALUE).open("wb") as file:
+            file.write(json.dumps(document, indent=1).encode())
+            file.flush()
+            os.fsync(file.fileno())
 
     @staticmethod
     def _move(aside: Path, place: Path) -> None:
@@ -160,26 +171,31 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def _read(self, key: Key) -> tuple[dict[str, Any], bytes] | None:
+    def _read(self, key: Key) -> tuple[dict[str, Any], bytes | Path] | None:
+        """The document of a sound artifact, and its tensors' file: the content, or if large the path."""
         folder = self.folder(key)
         try:
             if not folder.is_dir():
                 return None
             document = json.loads((folder / _VALUE).read_text(encoding="utf-8"))
-            data = (folder / _TENSORS).read_bytes()
+            source, digest = _look_at(folder / _TENSORS)
             body = canonical({"value": document["value"], "task": document["task"]})
-            digests = (hashlib.sha256(data).hexdigest(), hashlib.sha256(body.encode()).hexdigest())
+            digests = (digest, hashlib.sha256(body.encode()).hexdigest())
             if digests == (document["tensors"], document["content"]):
-                return document, data
+                return document, source
             reason = "its digest does not fit"
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
-        except OSError as error:  # too many open files, say: the artifact itself may be sound
-            raise StoreError(
-                f"store {self.root}: cannot be read ({error}). Check its permissions and its disk."
-            ) from error
+        except OSError as error:
+            self._give_up(error)
         self._set_aside(key, reason)
         return None
+
+    def _give_up(self, error: OSError) -> NoReturn:
+        """Raise StoreError for too many open files, say: the artifact itself may be sound."""
+        raise StoreError(
+            f"store {self.root}: cannot be read ({error}). Check its permissions and its disk."
+        ) from error
 
     def _set_aside(self, key: Key, reason: str) -> None:
         _LOG.warning("artifact %s: is corrupt (%s). It is set aside and made again.", key[:12], reason)
@@ -198,6 +214,61 @@ class Store:
             f"store {self.root}: cannot be written to ({error.strerror or error}). "
             "Free some space, or choose another folder."
         ) from error
+
+
+def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors from where they lie, without a copy of them all; the SHA-256 of the file, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    file.touch()
+    mode = file.stat().st_mode
+    try:
+        save_file(_apart(tensors), file)
+    except SafetensorError as error:  # which is what an error of the disk becomes there
+        raise OSError(str(error)) from error
+    file.chmod(mode)  # newer versions of safetensors leave a file to its owner alone
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
+        return hashlib.file_digest(written, "sha256").hexdigest()
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, contiguous, no two in the same memory, which safetensors refuses."""
+    found: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in taken:
+            own = own.clone()
+        taken.add(own.untyped_storage().data_ptr())
+        found[name] = own
+    return found
+
+
+def _look_at(file: Path) -> tuple[bytes | Path, str]:
+    """The content of a file, or of a large one its path, and its SHA-256 in hexadecimal."""
+    if file.stat().st_size < _MAPPED_BYTES:
+        data = file.read_bytes()
+        return data, hashlib.sha256(data).hexdigest()
+    with file.open("rb") as opened:
+        return file, hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _mapped(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file: bytes mapped, copy on write; others copied.
+
+    Copied, because a file aligns numbers to eight bytes alone, and the last bits of a matrix product may
+    hang on where in memory its factors begin.
+
+    Raises:
+        SafetensorError: the file is none of tensors.
+        OSError: it cannot be read.
+    """
+    with safe_open(file, framework="pt") as opened:
+        found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+    return {name: one if one.dtype == torch.uint8 else one.clone() for name, one in found.items()}
 
 
 def _rename_aside(folder: Path) -> None:

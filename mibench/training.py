@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.modules.dropout import _DropoutNd
 
-from mibench.data.split import Labeled
+from mibench.data.moving import moved
+from mibench.data.split import Labeled, as_float
 from mibench.errors import TrainingError
 from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
@@ -177,12 +178,9 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 def accuracy(net: torch.nn.Module, data: Labeled, *, max_batch: int = 256) -> float:
     """Share of images whose largest output is their label, in [0, 1]."""
     own = next(net.parameters(), None)  # a release step may hold its net out of torch's sight
-    device = data.images.device if own is None else own.device
+    device = data.pixels.device if own is None else own.device
     with torch.no_grad():
-        hits = [
-            (net(x.to(device)).argmax(1).cpu() == y).float()
-            for x, y in zip(data.images.split(max_batch), data.labels.split(max_batch))
-        ]
+        hits = [(net(x.to(device)).argmax(1).cpu() == y).float() for x, y in data.chunks(max_batch)]
     return float(torch.cat(hits).mean())
 
 
@@ -198,33 +196,46 @@ def rate_at(step: int, total: int, schedule: str) -> float:
 
 def _batches(data: Labeled, recipe: Recipe, ctx: Context) -> Iterator[tuple[Tensor, Tensor]]:
     generator = ctx.generator("batches")
-    images, labels = data.images.to(ctx.device), data.labels.to(ctx.device)
+    held = data.to(ctx.device) if _fits(data, ctx.device) else data
+    labels = data.labels.to(ctx.device)
     while True:
         for rows in torch.randperm(len(data), generator=generator).split(recipe.batch):
-            x = augment(images[rows.to(ctx.device)], recipe, generator)
+            x = augment(held.taken(rows).to(ctx.device), recipe, generator)
             yield x.contiguous(memory_format=torch.channels_last), labels[rows.to(ctx.device)]
 
 
-def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Images x (N, C, H, W) mirrored, shifted and jittered, each by itself, all at once on x's device.
+def _fits(data: Labeled, device: torch.device) -> bool:
+    """Whether a device should hold all images, and not the batch of a step alone.
 
-    Own code because torchvision's transforms draw one set of numbers for a whole batch.
+    On the CPU they stay where they lie, which may be a file. On CUDA they may take half of the free memory.
     """
-    count, _, height, width = x.shape
-    if recipe.flip:
-        mirrored = (torch.rand(count, generator=generator) < 0.5).to(x.device)
-        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-    if recipe.shift > 0:
-        s = recipe.shift
-        moves = torch.randint(0, 2 * s + 1, (2, count, 1), generator=generator).to(x.device)
-        padded = F.pad(x, (s, s, s, s), mode="replicate")
-        rows = (torch.arange(height, device=x.device) + moves[0])[:, None, :, None]
-        cols = (torch.arange(width, device=x.device) + moves[1])[:, None, None, :]
-        batch = torch.arange(count, device=x.device)[:, None, None, None]
-        channel = torch.arange(x.shape[1], device=x.device)[None, :, None, None]
-        x = padded[batch, channel, rows, cols]
+    if device.type == "cpu":
+        return False
+    return device.type != "cuda" or 2 * data.pixels.nbytes <= torch.cuda.mem_get_info(device)[0]
+
+
+def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Images mirrored, shifted and jittered as the recipe says, each by itself, all at once on x's device.
+
+    Bytes are mirrored and shifted as bytes, which takes a quarter of the time and gives the same bits.
+
+    Own code because torchvision's transforms, and the kernels below them, take one set of numbers for a whole
+    batch; its `pad` would fit, but makes floats of bytes.
+
+    Args:
+        x: (N, C, H, W); uint8, or float32 in [0, 1].
+        recipe: gives the ranges.
+        generator: on the CPU.
+
+    Returns:
+        (N, C, H, W), float32 in [0, 1].
+    """
+    count, s = len(x), recipe.shift
+    mirrored = torch.rand(count, generator=generator) < 0.5 if recipe.flip else None
+    moves = torch.randint(0, 2 * s + 1, (2, count, 1), generator=generator)[:, :, 0] if s > 0 else None
+    x = as_float(moved(x, mirrored, moves, most=s))
     if recipe.jitter > 0:
         draws = (torch.rand(2, count, 1, 1, 1, generator=generator) * 2 - 1).to(x.device) * recipe.jitter
         mean = x.mean((1, 2, 3), keepdim=True)
-        x = ((x - mean) * (1 + draws[0]) + mean * (1 + draws[1])).clamp(0, 1)
+        x = (x - mean).mul_(1 + draws[0]).add_(mean * (1 + draws[1])).clamp_(0, 1)
     return x

@@ -18,7 +18,7 @@ from mibench.data.decode import UnusableImageError, decode
 from mibench.data.fitting import middle_square
 from mibench.data.layouts.walking import SUFFIXES
 from mibench.data.source import PARTS, Part
-from mibench.data.split import Labeled, dequantize
+from mibench.data.split import Labeled
 from mibench.errors import DataError
 from mibench.noise import derive_seed
 
@@ -154,7 +154,7 @@ class FolderData:
 
     def _read(self, files: list[tuple[Path, int]], names: tuple[str, ...]) -> Labeled:
         pixels = torch.stack([self._decode(file) for file, _ in files])
-        return Labeled(dequantize(pixels), torch.tensor([label for _, label in files]), names)
+        return Labeled(pixels, torch.tensor([label for _, label in files]), names)
 
     def _decode(self, file: Path) -> Tensor:
         """One image as (C, size, size), uint8."""

@@ -12,7 +12,7 @@ import torch
 from pydantic import ConfigDict
 
 from mibench.data.source import PARTS, Part
-from mibench.data.split import Labeled, dequantize
+from mibench.data.split import Labeled
 from mibench.data.split_file import Person, SplitFile, part_digest
 from mibench.errors import DataError
 
@@ -111,7 +111,7 @@ class PreparedData:
             )
 
         def taken(rows: tuple[int, ...], labels: list[int]) -> Labeled:
-            images = dequantize(torch.from_numpy(pixels[list(rows)]))
+            images = torch.from_numpy(pixels[list(rows)])
             return Labeled(images, torch.tensor(labels, dtype=torch.int64), found.identities)
 
         train = taken(found.train, _labels(found.people, "train"))

@@ -11,7 +11,7 @@ import torch
 from pydantic import ConfigDict
 
 from mibench.data.source import PARTS, Part
-from mibench.data.split import Labeled, dequantize, quantize
+from mibench.data.split import Labeled, quantize
 from mibench.data.synthfaces import VERSION, SynthFaces
 
 # far apart, so that a part keeps its people and its images when another part grows
@@ -105,4 +105,4 @@ class SynthFacesData:
         labels = torch.arange(len(names)).repeat_interleave(count)
         numbers = (first + torch.arange(count)).repeat(len(names))
         faces = self._world().render(PARTS.index(part) * _PART_STRIDE + labels, numbers)
-        return Labeled(dequantize(quantize(faces)), labels, names)
+        return Labeled(quantize(faces), labels, names)

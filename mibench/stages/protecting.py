@@ -72,7 +72,7 @@ def learn_output(work: Work) -> Artifact:
     net, view = trained_net(work.input("train"), work.ctx.device), defender_view(work)
     result = work.result(defense.learn_output(net, view, work.ctx))
     module = deployed(net, result, work.ctx.device, work.ctx.max_batch)
-    asked = view.private_train.images[:_TIMED].to(work.ctx.device)
+    asked = next(view.private_train.chunks(_TIMED))[0].to(work.ctx.device)
     costs = {
         "ms_per_query": ms_per_query(module, asked),
         "plain_ms_per_query": ms_per_query(Released(net), asked),

@@ -124,9 +124,9 @@ def judged_hits(case: Case, pixels: Tensor, targets: Tensor) -> Tensor:
 def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
     """Share of public images whose cross-entropy towards a protected label has no gradient."""
     labels = case.got.targets[case.protected].unique()
-    public = case.defender_public.images
+    public = case.defender_public
     num = min(_PROBES, len(public))
-    images = public[torch.arange(num) * len(public) // num]  # they lie person by person
+    images = public.rows(torch.arange(num) * len(public) // num)  # they lie person by person
     silent = []
     for model in models:
         if model.view is None:

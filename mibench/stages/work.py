@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mibench.attack import Attack
-from mibench.data.split import Labeled, dequantize, quantize
+from mibench.data.split import Labeled, dequantize
 from mibench.defense import Defense
 from mibench.embedder import Embedder, of_classifier, of_facenet
 from mibench.errors import PluginError, StoreError
@@ -57,10 +57,10 @@ class Work:
         return found
 
     def labeled(self, role: str, part: str = "train") -> Labeled:
-        """Labeled images, float32 in [0, 1], of a data input: `train`, or of private data also `test`."""
+        """Labeled images, as bytes, of a data input: `train`, or of private data also `test`."""
         found = self.input(role)
-        images = dequantize(found.tensors[f"{part}_images"])
-        return Labeled(images, found.tensors[f"{part}_labels"], tuple(found.value["identities"]))
+        pixels = found.tensors[f"{part}_images"]
+        return Labeled(pixels, found.tensors[f"{part}_labels"], tuple(found.value["identities"]))
 
     def public(self) -> Tensor:
         """The public images (M, C, H, W) of the input `public`, without labels."""
@@ -186,4 +186,4 @@ def stage_seed(task: dict[str, Any]) -> int:
 
 def image_tensors(labeled: Labeled, part: str) -> dict[str, Tensor]:
     """Images as bytes, and labels, for the store."""
-    return {f"{part}_images": quantize(labeled.images), f"{part}_labels": labeled.labels}
+    return {f"{part}_images": labeled.stored, f"{part}_labels": labeled.labels}
