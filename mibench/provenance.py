@@ -6,11 +6,12 @@ import platform
 import tomllib
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mibench._families import ROOT
+
+if TYPE_CHECKING:
+    import torch
 
 
 @cache
@@ -25,6 +26,8 @@ def package_version() -> str:
 
 def provenance(device: torch.device) -> dict[str, Any]:
     """Versions, platform, device and number of threads, as JSON."""
+    import torch  # here, so that who asks for the version alone does not wait for it
+
     return {
         "mibench": package_version(),
         "torch": torch.__version__,
