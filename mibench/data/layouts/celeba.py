@@ -128,9 +128,11 @@ def _wanted() -> str:
 def _matched(walk: Walk, place: str, who: dict[str, tuple[str, str]]) -> list[Item]:
     """Images that the list names; the others, and the names without an image, are skips."""
     listing = walk.look(place)
+    if listing is None:
+        raise walk.refusal(f"{place}/ is a {walk.skips[-1].reason}", "Check links and permissions.")
     items: list[Item] = []
     seen: set[str] = set()
-    for image in listing.images if listing else ():
+    for image in listing.images:
         stem, name = _stem(image), f"{place}/{image}"
         if stem not in who:
             walk.skip(name, f"not named in {WHO}")
@@ -198,7 +200,7 @@ def _rows(file: Path, width: int) -> Iterator[tuple[int, str, str, tuple[float, 
         number, line = next(lines, (1, ""))
         if not (line.isascii() and line.isdecimal()):
             raise malformed(file, number, line, "is not the number of rows")
-        promised = int(line[:18])
+        promised = int(line[:18])  # more digits are as wrong, and thousands of them int() refuses
     number, line = next(lines, (number + 1 if promised is not None else 1, ""))
     if numbers(line.split(separator)[-width:]) is not None or not line:
         raise malformed(file, number, line, "is not the names of the columns")

@@ -33,7 +33,7 @@ FACTS = Facts(
         "or <Name>/face/*, or <Name>/*.jpg (also below actors/ and actresses/)",
     ),
     crop=0,
-    crop_source="ours: faces cut out at any size are kept whole, as PLG-MI does with its 64x64 ones",
+    crop_source="ours: faces cut out, each at its own size, are kept whole",
 )
 
 

@@ -45,10 +45,10 @@ def malformed(file: Path, number: int, line: str, problem: str, advice: str = AG
 def numbers(fields: Sequence[str]) -> tuple[float, ...] | None:
     """Fields as finite numbers; None where one is none."""
     try:
-        values = tuple(float(text) for text in fields)
+        values = tuple(map(float, fields))
     except ValueError:
         return None
-    return values if all(math.isfinite(value) for value in values) else None
+    return values if all(map(math.isfinite, values)) else None
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def corners(left: float, top: float, width: float, height: float) -> tuple[float
 
 
 def _points(values: Sequence[float]) -> Points:
-    return tuple((values[i], values[i + 1]) for i in range(0, 10, 2))
+    return tuple(zip(values[::2], values[1::2]))
 
 
 def _box(values: Sequence[float]) -> Box | None:

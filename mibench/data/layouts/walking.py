@@ -31,12 +31,12 @@ DEEPER = "folder inside a person's folder"
 OUTSIDE = "outside a person's folder"
 WHOLE = "whole photo beside its face"
 
-_DIGITS = re.compile("([0-9]+)")
+_DIGITS = re.compile("([0-9]{1,18})")  # int() refuses thousands of digits, which a list may hold
 
 
 @dataclass
 class Listing:
-    """What lies in one folder: names of its folders and image files, in natural order.
+    """What lies in one folder: names of its folders and image files, sorted.
 
     Args:
         folders: names of the folders, real ones before links: what is met first gives an image its identity.
@@ -98,8 +98,8 @@ class Walk:
                 raise self.refusal(f"cannot be read ({error.strerror})", "Check permissions.") from error
             self.skip(where, UNREADABLE)
             return None
-        listing.folders = sorted(listing.folders, key=natural) + sorted(links, key=natural)
-        listing.images.sort(key=natural)
+        listing.folders = sorted(listing.folders) + sorted(links)
+        listing.images.sort()
         return listing
 
     def _place(self, entry: os.DirEntry[str], name: str, listing: Listing, links: list[str]) -> None:
@@ -197,8 +197,9 @@ class Walk:
 
 def natural(name: str) -> tuple[tuple[str | int, ...], str]:
     """A key that sorts numbers in names by value, `s2` before `s10`; different for different names."""
-    parts = _DIGITS.split(name)
-    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), name
+    parts: list[str | int] = list(_DIGITS.split(name))
+    parts[1::2] = map(int, parts[1::2])
+    return tuple(parts), name
 
 
 def quoted(text: object, limit: int = 120) -> str:

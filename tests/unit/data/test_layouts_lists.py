@@ -102,6 +102,18 @@ def test_images_and_list_that_differ_give_skips_both_ways(tmp_path: Path) -> Non
     }
 
 
+def test_a_folder_of_images_that_leads_back_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, "identity_CelebA.txt", WHO)
+    (tmp_path / "img_align_celeba").symlink_to(tmp_path.parent)
+    with pytest.raises(DataError, match="img_align_celeba/ is a link that leads back"):
+        find(tmp_path)
+
+
+def test_a_name_of_thousands_of_digits_in_a_list_does_no_harm(tmp_path: Path) -> None:
+    celeba(tmp_path, f"{WHO}{'9' * 9999}.jpg 17\n")
+    assert [skip.reason for skip in find(tmp_path).skips] == ["named in identity_CelebA.txt but not there"]
+
+
 def test_no_image_named_is_an_error(tmp_path: Path) -> None:
     celeba(tmp_path, "a.jpg 2880\nb.jpg 2881\n")
     with pytest.raises(DataError, match="none of the images in img_align_celeba/ is named"):

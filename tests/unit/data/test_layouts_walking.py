@@ -32,6 +32,7 @@ def skips(result: Found) -> dict[str, str]:
 def test_numbers_in_names_sort_by_value_and_equal_values_stay_apart() -> None:
     assert sorted(["s10", "s2", "s02", "s1", "t"], key=natural) == ["s1", "s02", "s2", "s10", "t"]
     assert natural("02") != natural("2")
+    assert natural("9" * 9999) < natural("9" * 9999 + "a")  # from a list file; no number is that long
     assert sorted(["1a", "a1", "", "10"], key=natural) == ["", "1a", "10", "a1"]
 
 
