@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mibench.data.split import as_float
 from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
 from mibench.nets.shapes import resize
@@ -102,10 +103,10 @@ def facenet_state(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, Ten
 
 
 def embed(embedder: Embedder, images: Tensor, *, max_batch: int) -> Tensor:
-    """The points (N, D), float32, on the CPU, of images (N, C, H, W) in chunks of max_batch."""
+    """The points (N, D), float32, on the CPU, of images (N, C, H, W), uint8 or float32, max_batch at once."""
     device = next(embedder.parameters()).device
     with torch.no_grad():
-        return torch.cat([embedder(part.to(device)).cpu() for part in images.split(max_batch)])
+        return torch.cat([embedder(as_float(part).to(device)).cpu() for part in images.split(max_batch)])
 
 
 def centroids(points: Tensor, labels: Tensor) -> Tensor:

@@ -147,13 +147,13 @@ class Case:
     @cached_property
     def private_points(self) -> Tensor:
         """The same of the private training images, (N, D)."""
-        images = self.private_train.images
+        images = self.private_train.pixels
         return embed(given(self.embedder, "embedder"), images, max_batch=self.max_batch)
 
     @cached_property
     def public_points(self) -> Tensor:
         """The same of the attacker's public images, (M, D)."""
-        images = given(self.public, "public").images
+        images = given(self.public, "public").pixels
         return embed(given(self.embedder, "embedder"), images, max_batch=self.max_batch)
 
     @cached_property

@@ -30,7 +30,8 @@ def moved(x: Tensor, mirrored: Tensor | None, moves: Tensor | None = None, *, mo
     if x.requires_grad or len(x) == 0 or (moves is None and not x.is_contiguous()):
         return _moved_singly(x, mirrored, moves, most)
     turned = torch.zeros(len(x), dtype=torch.bool) if mirrored is None else mirrored
-    moves = torch.zeros(2, len(x), dtype=torch.int64) if moves is None else moves
+    if moves is None:
+        moves, most = torch.zeros(2, len(x), dtype=torch.int64), 0
     order = turned.int().argsort(stable=True)  # those to mirror last, so that they are one piece
     canvas = _canvas(x, order.to(x.device), len(x) - int(turned.sum()), most)
     return _windows(canvas, order.argsort(), moves, x.shape[2:])

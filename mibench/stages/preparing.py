@@ -74,7 +74,7 @@ def embedder(work: Work) -> Artifact:
     private, test = work.labeled("private"), work.labeled("private", "test")
     places = {
         part: embed(space, images, max_batch=work.ctx.max_batch)
-        for part, images in (("private", private.images), ("public", work.public()), ("test", test.images))
+        for part, images in (("private", private.pixels), ("public", work.public()), ("test", test.pixels))
     }
     likeness = places.pop("test") @ centroids(places["private"], private.labels).T
     value = float(in_top(likeness, test.labels, places=1).float().mean())

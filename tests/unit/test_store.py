@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from mibench import store as module
 from mibench.atomic import write_atomically
 from mibench.errors import PluginError, StoreError
 from mibench.store import Artifact, Store
@@ -42,6 +45,121 @@ def test_what_was_put_is_got(store: Store) -> None:
         assert got.tensors[name].dtype == tensor.dtype
     assert store.contains(KEY)
     assert store.verify(KEY)
+
+
+@pytest.fixture
+def mapping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is a large one."""
+    monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+
+
+@pytest.fixture(params=[0, 2**24], ids=["mapped", "read"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of the tests are large ones, and then small ones."""
+    monkeypatch.setattr(module, "_MAPPED_BYTES", request.param)
+
+
+def is_in_memory_of(tensor: torch.Tensor, file: str) -> bool:
+    """Whether a tensor lies in a map of this process of a file that ends so."""
+    for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if start <= tensor.data_ptr() < end:
+            return line.endswith(file)
+    return False
+
+
+@pytest.mark.usefixtures("mapping")
+def test_a_large_artifact_is_got_as_it_was_put(store: Store) -> None:
+    empty = {"none": torch.zeros(0, 3), "one": torch.tensor(2.5), "half": torch.tensor([1.5]).half()}
+    store.put(KEY, Artifact({**artifact().tensors, **empty}, {}, {}))
+    got = store.get(KEY)
+    assert got is not None
+    for name, tensor in {**artifact().tensors, **empty}.items():
+        assert torch.equal(got.tensors[name], tensor)
+        assert (got.tensors[name].dtype, got.tensors[name].shape) == (tensor.dtype, tensor.shape)
+
+
+@pytest.mark.usefixtures("mapping")
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs a list of maps")
+def test_bytes_stay_in_the_file_and_numbers_do_not(store: Store) -> None:
+    """A file aligns numbers too badly: the last bits of a product may hang on it."""
+    store.put(KEY, artifact())
+    got = store.get(KEY)
+    assert got is not None
+    assert is_in_memory_of(got.tensors["bytes"], f"{KEY}/tensors.safetensors")
+    assert not is_in_memory_of(got.tensors["a"], f"{KEY}/tensors.safetensors")
+
+
+@pytest.mark.usefixtures("mapping")
+def test_what_is_written_to_mapped_bytes_never_reaches_the_file(store: Store) -> None:
+    store.put(KEY, artifact())
+    first, second = store.get(KEY), store.get(KEY)
+    assert first is not None
+    assert second is not None
+    first.tensors["bytes"].zero_()
+    assert torch.equal(second.tensors["bytes"], artifact().tensors["bytes"])
+    assert store.verify(KEY)
+
+
+@pytest.mark.usefixtures("mapping")
+@pytest.mark.parametrize("fate", ["moved", "removed"])
+def test_mapped_bytes_outlive_their_file(store: Store, fate: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (3, 10_000), generator=generator, dtype=torch.uint8)
+    store.put(KEY, Artifact({"x": pixels}))
+    got = store.get(KEY)
+    assert got is not None
+    if fate == "moved":
+        store.folder(KEY).rename(store.root / "elsewhere")
+    else:
+        shutil.rmtree(store.root)
+    assert torch.equal(got.tensors["x"], pixels)
+
+
+@pytest.mark.usefixtures("mapping")
+def test_an_artifact_that_goes_before_it_is_mapped_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.put(KEY, artifact())
+    look = module._look_at
+
+    def look_and_lose(file: Path) -> Any:
+        found = look(file)
+        file.unlink()  # another process has set it aside
+        return found
+
+    monkeypatch.setattr(module, "_look_at", look_and_lose)
+    assert store.get(KEY) is None
+    assert caplog.text == ""
+
+
+def test_tensors_in_one_memory_and_in_any_order_are_put(store: Store) -> None:
+    base = torch.arange(24.0).view(2, 3, 4)
+    tensors = {"a": base, "same": base, "part": base[1], "turned": base.permute(2, 0, 1), "wide": base[:1]}
+    tensors["spread"] = torch.ones(1).expand(5)
+    store.put(KEY, Artifact(tensors))
+    got = store.get(KEY)
+    assert got is not None
+    for name, tensor in tensors.items():
+        assert torch.equal(got.tensors[name], tensor)
+
+
+def test_all_files_of_an_artifact_are_as_open_to_others(store: Store) -> None:
+    store.put(KEY, artifact())
+    modes = {file.stat().st_mode & 0o777 for file in store.folder(KEY).iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_disk_that_is_full_while_tensors_are_written_says_so(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_args: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(module, "save_file", refuse)
+    with pytest.raises(StoreError, match=r"cannot be written to \(I/O error: No space left"):
+        store.put(KEY, artifact())
+    assert not list(store.root.rglob("*.tmp-*"))
 
 
 def test_nothing_is_left_beside_and_nothing_is_pickled(store: Store) -> None:
@@ -89,6 +207,7 @@ def lose(folder: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip, forge, empty, lose])
 @pytest.mark.parametrize("look", ["get", "verify"])
+@pytest.mark.usefixtures("either_way")
 def test_corrupt_artifact_is_set_aside_with_a_warning(
     store: Store, damage: Callable[[Path], None], look: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -150,15 +269,21 @@ def test_incomplete_folder_gives_way_to_an_artifact(store: Store) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("call", ["read_bytes", "open", "map"])
 def test_artifact_that_cannot_be_read_just_now_stays(
-    store: Store, monkeypatch: pytest.MonkeyPatch, code: int
+    store: Store, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
     store.put(KEY, artifact())
 
     def refuse(*_args: Any, **_options: Any) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    if call != "read_bytes":
+        monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    if call == "map":
+        monkeypatch.setattr(module, "safe_open", refuse)
+    else:
+        monkeypatch.setattr(Path, call, refuse)
     with pytest.raises(StoreError, match="cannot be read"):
         store.get(KEY)
     monkeypatch.undo()

@@ -193,6 +193,63 @@ def test_a_mirrored_image_is_mirrored_left_to_right() -> None:
     assert torch.equal(out[mirrored], images[mirrored].flip(3))
 
 
+def by_index(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W), float32, augmented as plainly as it can be written."""
+    count, _, height, width = x.shape
+    if recipe.flip:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
+    if recipe.shift > 0:
+        s = recipe.shift
+        moves = torch.randint(0, 2 * s + 1, (2, count, 1), generator=generator)
+        padded = F.pad(x, (s, s, s, s), mode="replicate")
+        rows, columns = torch.arange(height) + moves[0], torch.arange(width) + moves[1]
+        image, channel = torch.arange(count)[:, None, None, None], torch.arange(x.shape[1])[:, None, None]
+        x = padded[image, channel, rows[:, None, :, None], columns[:, None, None, :]]
+    if recipe.jitter > 0:
+        draws = (torch.rand(2, count, 1, 1, 1, generator=generator) * 2 - 1) * recipe.jitter
+        mean = x.mean((1, 2, 3), keepdim=True)
+        x = ((x - mean) * (1 + draws[0]) + mean * (1 + draws[1])).clamp(0, 1)
+    return x
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0, 1, 3])
+@pytest.mark.parametrize("jitter", [0.0, 0.4])
+def test_bytes_are_augmented_to_the_bits_of_floats(
+    channels: int, flip: bool, shift: int, jitter: float
+) -> None:
+    """Also to the order in memory, which sums and convolutions follow."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (16, channels, 9, 8), generator=generator, dtype=torch.uint8)
+    recipe, images = Recipe(flip=flip, shift=shift, jitter=jitter), pixels.float() / 255
+    draws = [torch.Generator().manual_seed(1) for _ in range(3)]
+    expected = by_index(images, recipe, draws[0])
+    for x, own in zip((pixels, images), draws[1:]):
+        got = augment(x, recipe, own)
+        assert torch.equal(got, expected)
+        assert got.stride() == expected.stride()
+        assert torch.equal(own.get_state(), draws[0].get_state())
+
+
+def test_what_is_augmented_stays_as_it_was() -> None:
+    images = data().images
+    before = images.clone()
+    augment(images, Recipe(jitter=0.3), torch.Generator().manual_seed(0))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+def test_bytes_and_floats_train_the_same_weights(jitter: float) -> None:
+    recipe, floats = Recipe(epochs=3, batch=7, jitter=jitter), data()
+    in_bytes = Labeled(floats.stored, floats.labels)
+    rounded = Labeled(in_bytes.images, floats.labels)
+    trained = [fit(net(), part, Context(seed=1), recipe=recipe) for part in (in_bytes, rounded)]
+    assert torch.equal(weights(trained[0]), weights(trained[1]))
+    assert accuracy(trained[0], in_bytes, max_batch=7) == accuracy(trained[1], rounded)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
