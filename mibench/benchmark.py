@@ -18,7 +18,7 @@ from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
 from mibench.report.evidence import FILE as EVIDENCE
-from mibench.report.frame import CELL_NAME
+from mibench.report.frame import CELL_NAME, WITHHELD
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
 from mibench.store import Store
 from mibench.worker import find_device
@@ -121,7 +121,7 @@ def bench(
 def _drop_other_cells(folder: Path, records: list[Record]) -> None:
     """Remove the images and pages of cells that this run does not have."""
     kept = {record.cell for record in records}
-    for place in sorted((folder / "cells").glob("*")):
+    for place in sorted([*(folder / "cells").glob("*"), *(folder / WITHHELD / "cells").glob("*")]):
         if place.is_dir() and CELL_NAME.fullmatch(place.name) and place.name not in kept:
             shutil.rmtree(place)
 

@@ -19,7 +19,8 @@ from mibench.plan import Plan
 from mibench.record import Record
 from mibench.report import save_cell_images
 from mibench.report.evidence import FILE, SUITE_FILE, Evidence, facts_of, read_evidence
-from mibench.report.frame import may_show_images
+from mibench.report.frame import WITHHELD, may_show_images
+from mibench.report.places import withheld
 from mibench.store import Artifact, Store
 from mibench.task import Cell
 from mibench.zoo import in_zoo
@@ -33,7 +34,8 @@ def export_images(
 ) -> list[Path]:
     """Write `folder/cells/<cell>/` for every cell: suite, evidence and images; returns the files.
 
-    Images are written where they may be shown. Nearest means: of all private training images the one with
+    Images that may not be shown go to `folder/withheld/`, which git ignores. Nearest means: of all private
+    training images the one with
     the closest features of the judge. What a cell has already is not computed again, since its name covers
     all that it depends on; files whose content stays are not touched.
 
@@ -73,7 +75,9 @@ class _Export:
         place = self.folder / "cells" / cell.id
         before = _known(place)
         shots = None if before is None else before.shots
-        shows = may_show_images(vars(record)) and not (place / "reconstructions.png").is_file()
+        may_show = may_show_images(vars(record))
+        pictures = place if may_show else self.folder / WITHHELD / "cells" / cell.id
+        shows = not (pictures / "reconstructions.png").is_file()
         if record.status == "ok" and (shows or shots is None):
             gallery = self.gallery(cell)
             found = None if gallery is None else look(cell, self.store, gallery)
@@ -82,7 +86,9 @@ class _Export:
             else:
                 faces, told = found
                 shots = tuple(told)
-                self.files += _save(cell, faces, gallery, place) if shows else []
+                if shows and not may_show:
+                    withheld(self.folder)
+                self.files += _save(cell, faces, gallery, pictures) if shows else []
         self.write(
             place / FILE,
             Evidence(

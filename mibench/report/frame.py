@@ -18,6 +18,7 @@ from mibench.report.flag_meanings import flags
 
 Json = Mapping[str, Any]
 CELL_NAME = re.compile(r"[0-9a-f]{6,64}")
+WITHHELD = "withheld"  # images of real persons, for whoever has the data; never part of a report
 SHOWN_KINDS = frozenset({"synthfaces"})  # rendered faces belong to nobody
 
 
@@ -34,6 +35,11 @@ class MetricInfo:
     def heading(self) -> str:
         """Title with an arrow towards what is better for the defender."""
         return f"{self.title} {'↓' if self.better == 'lower' else '↑'}"
+
+
+def is_withheld(record: Json) -> bool:
+    """True where a report may not contain the cell's images."""
+    return not may_show_images(record)
 
 
 def may_show_images(record: Json) -> bool:

@@ -7,7 +7,7 @@ label, so nobody chose it. Defenses that let through the very same images share 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -76,18 +76,25 @@ class _Shape(NamedTuple):
     inches: float
 
 
-def attack_grid(records: Sequence[Json], results_dir: Path, attack: str) -> Figure | None:
+def attack_grid(
+    records: Sequence[Json],
+    results_dir: Path,
+    attack: str,
+    *,
+    shows: Callable[[Json], bool] = may_show_images,
+) -> Figure | None:
     """The grid of one attack; None where no cell of it may show images or has any.
 
     Args:
         records: records of one scene; the first seed of each defense is shown.
         results_dir: the run's folder, with `cells/<cell>/` below it.
         attack: label of the attack.
+        shows: whether the images of a record are to be in it.
 
     Raises:
         RecordError: a cell's images do not agree with their layout.
     """
-    chosen = _first_seeds(records, attack)
+    chosen = _first_seeds([record for record in records if shows(record)], attack)
     layouts = {str(r["cell"]): read_layout(_folder(results_dir, r)) for r in chosen}
     with_images = [r for r in chosen if layouts[str(r["cell"])] is not None]
     if not with_images:
@@ -106,7 +113,7 @@ def _first_seeds(records: Sequence[Json], attack: str) -> list[Json]:
     """For every defense and view the record of the lowest seed that was measured, or of the lowest seed."""
     shown: dict[tuple[str, str], Json] = {}
     for record in latest(records):
-        if attack_label(record) != attack or not may_show_images(record):
+        if attack_label(record) != attack:
             continue
         place = defense_label(record), str(record.get("view"))
         if _rank(record) < _rank(shown.setdefault(place, record)):

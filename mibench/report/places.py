@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from mibench.record import Record
+from mibench.report.atomic import write_text
 from mibench.report.escape import plain, slugs
-from mibench.report.frame import Json, part, scenes
+from mibench.report.frame import WITHHELD, Json, part, scenes
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,14 @@ def plot_files(scene: Scene) -> dict[str, FigureFile]:
             "recognized, for each defense over no defense. The numbers are in risk.csv.",
         ),
     }
+
+
+def withheld(results_dir: Path) -> Path:
+    """The folder of images that no report and no repository may hold, made so that git passes over it."""
+    folder = results_dir / WITHHELD
+    if not (folder / ".gitignore").is_file():
+        write_text(folder / ".gitignore", "*\n")
+    return folder
 
 
 def grid_files(scene: Scene) -> dict[str, FigureFile]:

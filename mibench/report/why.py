@@ -191,5 +191,7 @@ def _files(record: Json, found: FoundCell) -> list[str]:
     )
     lines = [(found.folder / name).as_posix() for name in names if (found.folder / name).is_file()]
     if not may_show_images(record):
-        lines.append("Images are withheld: this dataset shows real persons.")
+        lines.append(
+            "Images are withheld: this dataset shows real persons. Who ran it has them in withheld/."
+        )
     return lines or ["none: the folder of the cell is gone. Run the suite again."]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mibench.record import Record, read_records
 from mibench.report.atomic import write_text
-from mibench.report.frame import Json, defense_acts, latest, long_frame
-from mibench.report.places import grid_files, plot_files, scenes_of
+from mibench.report.frame import WITHHELD, Json, defense_acts, is_withheld, latest, long_frame
+from mibench.report.places import grid_files, plot_files, scenes_of, withheld
 
 
 def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
@@ -81,7 +81,7 @@ def write_plots(records: Sequence[Json | Record], results_dir: Path) -> list[Pat
 
 
 def write_grids(records: Sequence[Json | Record], results_dir: Path) -> list[Path]:
-    """`figures/grid-<attack>`: reconstructions as PNG and PDF; nothing where images may not be shown."""
+    """`figures/grid-<attack>`: reconstructions as PNG and PDF; `withheld/` where images may not be shown."""
     from mibench.report.grid import attack_grid
     from mibench.report.look import save
 
@@ -91,6 +91,9 @@ def write_grids(records: Sequence[Json | Record], results_dir: Path) -> list[Pat
             figure = attack_grid(scene.records, results_dir, attack)
             if figure is not None:
                 paths += save(figure, results_dir / "figures" / file.stem)
+            hidden = attack_grid(scene.records, results_dir / WITHHELD, attack, shows=is_withheld)
+            if hidden is not None:
+                paths += save(hidden, withheld(results_dir) / file.stem)
     return paths
 
 
