@@ -28,7 +28,7 @@ def middle_square(image: Image.Image, *, size: int, crop: int = 0) -> Image.Imag
     side = min(crop, image.width, image.height)
     # whole pixels, as the code that fixed crops come from does it: columns 35 to 143 of 178 for 108
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return _resized(image, (left, top, left + side, top + side), size)
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def padded(image: Image.Image, *, size: int) -> Image.Image:
@@ -47,7 +47,7 @@ def face_square(image: Image.Image, box: Box, *, size: int) -> Image.Image:
     Raises:
         UnusableImageError: the box is empty or does not meet the image.
     """
-    return _resized(image, around(image, box), size)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=around(image, box))
 
 
 def search_area(image: Image.Image, box: Box) -> tuple[int, int, int, int]:
@@ -74,7 +74,3 @@ def around(image: Image.Image, box: Box, *, times: float = 1.0) -> Box:
     x = min(max((left + right - side) / 2, 0.0), image.width - side)
     y = min(max((top + bottom - side) / 2, 0.0), image.height - side)
     return x, y, x + side, y + side
-
-
-def _resized(image: Image.Image, box: Box, size: int) -> Image.Image:
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)

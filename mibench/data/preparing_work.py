@@ -79,11 +79,13 @@ class Work:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(OSError, ValueError, DataError):
-                if self.mark.sizes:
-                    self.folder.cut(self.mark.sizes)
-                    self._save()
-            self.folder.close()
+            try:
+                with contextlib.suppress(OSError, ValueError, DataError):
+                    if self.mark.sizes:
+                        self.folder.cut(self.mark.sizes)
+                        self._save()
+            finally:
+                self.folder.close()
             raise
 
     def _begin(self) -> None:
