@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["ok", "warn", "fail"]
-_NAMED = 3  # of many, that are named; the rest is a number
+NAMED = 3  # of many, that are told; the rest is a number
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ def first_few(names: Sequence[object]) -> str:
     >>> first_few(["a", "b", "c", "d"])
     'a, b, c and 1 more'
     """
-    told = ", ".join(str(name) for name in names[:_NAMED])
-    return told if len(names) <= _NAMED else f"{told} and {len(names) - _NAMED:,} more"
+    told = ", ".join(str(name) for name in names[:NAMED])
+    return told if len(names) <= NAMED else f"{told} and {len(names) - NAMED:,} more"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mibench.data.finding import Finding, counted, first_few
+from mibench.data.finding import NAMED, Finding, counted, first_few
 from mibench.data.prepared import PreparedSet
 
 FLAT_STD = 4.0  # levels of 255 by which the pixels of a blank image differ at most, after JPEG
@@ -125,24 +125,23 @@ _OVERLAP = "`mibench data overlap` finds near duplicates."
 
 def _content(found: PreparedSet, content: Content) -> Iterator[Finding]:
     flat, dark, gray = content.flat, content.dark, content.gray
-    yield _rows(
-        "blank", flat, "Look at them by `mibench data show --sheet`, remove their files, prepare anew."
-    )
-    yield _rows("dark", dark, "A face can hardly be made out on them: look at them, and at the source.")
+    yield _rows(found, "blank", flat, "Remove the files, and prepare anew.")
+    yield _rows(found, "dark", dark, "A face can hardly be made out on them: look at the files.")
     yield _repeated(found, content)
     if found.info.channels == 3:
         is_many = len(gray) > TELLING * content.images
-        advice = "The set is RGB: an attack may learn who is gray. `--channels 1` makes all alike."
-        text = f"{counted(len(gray), 'image')} without color" + (
-            f": {_places(gray)}. {advice}" if is_many else ""
-        )
+        text = f"{counted(len(gray), 'image')} without color"
+        if is_many:
+            text += (
+                f": {_places(found, gray)}. An attack may learn who is gray. `--channels 1` makes all alike."
+            )
         yield Finding("warn" if is_many else "ok", "gray", text)
 
 
-def _rows(what: str, rows: list[int], advice: str) -> Finding:
+def _rows(found: PreparedSet, what: str, rows: list[int], advice: str) -> Finding:
     if not rows:
         return Finding("ok", what, "none")
-    return Finding("warn", what, f"{counted(len(rows), 'image')}: {_places(rows)}. {advice}")
+    return Finding("warn", what, f"{counted(len(rows), 'image')}: {_places(found, rows)}. {advice}")
 
 
 def _repeated(found: PreparedSet, content: Content) -> Finding:
@@ -151,12 +150,16 @@ def _repeated(found: PreparedSet, content: Content) -> Finding:
         return Finding("ok", "repeated", "no two images are equal")
     who = {row: name for name, rows in found.rows_of.items() for row in rows}
     across = [(row, earlier) for row, earlier in content.repeated if who[row] != who[earlier]]
-    pairs = [f"{row} and {earlier}" for row, earlier in across or content.repeated]
+    shown = across or content.repeated
     text = f"{counted(len(content.repeated), 'image')} with the pixels of an earlier one"
     if across and found.info.has_identities:
-        text += f", {len(across):,} of them of someone else: one of the two names is wrong"
-    return Finding("warn", "repeated", f"{text}: rows {first_few(pairs)}. Remove the files, prepare anew.")
+        text += f", {len(across):,} of them of someone else, so one of the two names is wrong"
+    pairs = f"{_places(found, list(shown[0]))}{', and so on' if len(shown) > 1 else ''}"
+    return Finding("warn", "repeated", f"{text}: {pairs}. Remove the files, and prepare anew.")
 
 
-def _places(rows: list[int]) -> str:
-    return f"{'row' if len(rows) == 1 else 'rows'} {first_few(rows)}"
+def _places(found: PreparedSet, rows: list[int]) -> str:
+    """The first few rows with the files that they come from, and how many more there are."""
+    wanted = set(rows[:NAMED])
+    files = {row: line["file"] for row, line in enumerate(found.manifest()) if row in wanted}
+    return first_few([f"row {row} ({files[row]})" if row in files else row for row in rows])

@@ -91,7 +91,7 @@ def test_equal_images_of_two_people_are_a_mistake_in_the_names(tmp_path: Path) -
     repeated = found(make_set(tmp_path, pixels, list("aabbccdd")))["repeated"]
     assert repeated.status == "warn"
     assert repeated.text.startswith("2 images with the pixels of an earlier one, 1 of them of someone else")
-    assert "rows 7 and 2." in repeated.text
+    assert "row 7 (d/7.png), row 2 (b/2.png). Remove" in repeated.text
 
 
 def test_a_few_gray_images_are_counted_and_many_are_warned_of(tmp_path: Path) -> None:
@@ -103,4 +103,6 @@ def test_a_few_gray_images_are_counted_and_many_are_warned_of(tmp_path: Path) ->
     many = found(make_set(tmp_path, pixels, who, name="many"))["gray"]
     assert (few.status, few.text) == ("ok", "1 image without color")
     assert many.status == "warn"
-    assert many.text.startswith("3 images without color: rows 0, 1, 2.")
+    assert many.text.startswith(
+        "3 images without color: row 0 (0/0.png), row 1 (0/1.png), row 2 (0/2.png). An attack"
+    )

@@ -156,7 +156,7 @@ def test_the_images_of_every_whole_set_are_looked_at(tmp_path: Path) -> None:
     assert list(look_after(tmp_path, on_set))
     assert seen == {"good": 24, other.name: 24}
     assert told(tmp_path)["odd"] == "whole, 24 images of 12 people; to be looked at: 1"
-    assert told(tmp_path, "warn")["odd: blank"].startswith("1 image: row 3.")
+    assert told(tmp_path, "warn")["odd: blank"].startswith("1 image: row 3 (1/3.png).")
 
 
 def test_a_source_that_is_gone_is_a_note_alone(tmp_path: Path) -> None:
