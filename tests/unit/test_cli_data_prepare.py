@@ -1,0 +1,119 @@
+"""`mibench data prepare`: exit codes, what it prints, what it imports, and where the set lies."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mibench.cli import main
+from mibench.data.prepared import PreparedSet
+from mibench.data.preparing import Interrupted
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of three people, and the current folder beside it."""
+    draw = np.random.default_rng(0)
+    for person in ("ann", "ben", "eve"):
+        folder = tmp_path / "photos" / person
+        folder.mkdir(parents=True)
+        for image in range(2):
+            pixels = draw.integers(0, 256, (10, 12, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "photos"
+
+
+def run(*words: str) -> int:
+    return main(["data", "prepare", *words])
+
+
+def test_it_says_what_was_made_and_what_comes_next(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / "eve" / "0.png").write_bytes(b"")
+    Image.new("CMYK", (9, 9)).save(source / "eve" / "2.jpg")
+    assert run("folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
+    out, errors = capsys.readouterr()
+    assert errors == ""
+    lines = out.splitlines()
+    assert re.fullmatch(r"data/image_folder-8: done \(7 files in \d+\.\d s, [\d,]+/s\)", lines[0])
+    assert lines[1:4] == [
+        "6 images, 3 identities, 8x8 RGB",
+        "left out          1  is empty",
+        "converted         1  CMYK",
+    ]
+    assert "my\N{REPLACEMENT CHARACTER}[31m own Images must not stand on public pages." in lines[4]
+    assert lines[5] == (
+        "Next: `mibench data verify data/image_folder-8`, then "
+        "`mibench data split data/image_folder-8 --private N`."
+    )
+    assert run("folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
+    assert "there already, made with the same options from the same files" in capsys.readouterr().out
+
+
+def test_names_sizes_and_places(source: Path) -> None:
+    del source
+    assert run("image_folder", "--from", "photos", "--name", "mine") == 0
+    assert PreparedSet("data/mine-64").info.name == "mine"
+    words = ["--to", "deep/er/set", "--size", "16", "--channels", "1", "--jobs", "1", "--max-images", "1"]
+    assert run("image_folder", "--from", "photos", *words, "--licence", "free", "--may-publish") == 0
+    info = PreparedSet("deep/er/set").info
+    assert (info.size, info.channels, info.images, info.may_publish) == (16, 1, 3, True)
+
+
+def test_bad_input_exits_with_two(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del source
+    assert run("celebb", "--from", "photos") == 2
+    assert "Did you mean 'celeba'?" in capsys.readouterr().err
+    assert run("folder", "--from", "nowhere") == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    assert run("folder", "--from", "photos", "--channels", "2") == 2
+    assert run("folder", "--from", "photos", "--crop", "8", "--fit", "pad") == 2
+    assert run("folder", "--from", "photos", "--identities", "1") == 2
+    assert run("folder", "--from", "photos", "--align", "landmarks") == 2
+    assert run("ffhq", "--from", "photos", "--identities", "5") == 2
+    assert "does not say who is on its images" in capsys.readouterr().err
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_stop_exits_with_130_and_says_what_goes_on(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], restart: bool
+) -> None:
+    del source
+
+    def stop(*_args: object, **_options: object) -> None:
+        raise Interrupted(3200)
+
+    monkeypatch.setattr("mibench.data.preparing.prepare", stop)
+    assert run("folder", "--from", "photos", *["--restart"] * restart) == 130
+    without = " without --restart" if restart else ""
+    assert capsys.readouterr().err == f"stopped after 3,200 images; the same command{without} goes on\n"
+
+
+def test_progress_is_a_line_now_and_then_without_a_terminal(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del source
+    import sys as system
+
+    monkeypatch.setattr(system.modules["mibench.cli_data.prepare"], "_LINE_S", 0.0)
+    assert run("folder", "--from", "photos", "--size", "8") == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("4 of 6 files, 4 images, ")
+    assert all(re.fullmatch(r"\d of 6 files, \d images, [\d,]+/s", line) for line in lines)
+
+
+def test_torch_is_not_waited_for(source: Path) -> None:
+    script = (
+        "import sys; from mibench.cli import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'torch'; assert 'scipy' not in sys.modules; sys.exit(code)"
+    )
+    words = ["data", "prepare", "folder", "--from", str(source), "--to", str(source.parent / "set")]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
