@@ -7,6 +7,7 @@ import typer
 from mibench.cli_data.dividing import split
 from mibench.cli_data.doctoring import doctor
 from mibench.cli_data.listing import list_sets
+from mibench.cli_data.overlap import overlap
 from mibench.cli_data.prepare import prepare
 from mibench.cli_data.showing import show
 from mibench.cli_data.verifying import verify
@@ -18,3 +19,4 @@ data_app.command("list")(list_sets)
 data_app.command()(show)
 data_app.command()(verify)
 data_app.command()(doctor)
+data_app.command()(overlap)
