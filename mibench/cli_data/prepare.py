@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -201,4 +202,8 @@ def _tell(done: Done, request: Request) -> None:
             typer.echo(f"{title:9} {count:>9,}  {plain(reason)}")
     public = "Images may" if info.may_publish else "Images must not"
     typer.echo(f"Terms of {plain(info.title)}: {plain(info.terms)} {public} stand on public pages.")
-    typer.echo(f"Next: `mibench data verify {where}`, then `mibench data split {where} --private N`.")
+    folder = plain(shlex.quote(str(done.root)))
+    split = (
+        f"{folder} --private N" if info.has_identities else f"PRIVATE_SET --public-set {folder} --private N"
+    )
+    typer.echo(f"Next: `mibench data verify {folder}`, then `mibench data split {split}`.")

@@ -117,3 +117,24 @@ def test_torch_is_not_waited_for(source: Path) -> None:
     words = ["data", "prepare", "folder", "--from", str(source), "--to", str(source.parent / "set")]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_set_without_people_is_told_to_be_public(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "thumbnails128x128" / "00000"
+    folder.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for image in range(3):
+        pixels = draw.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{image:05d}.png")
+    target = tmp_path / "my faces"
+    assert run("ffhq", "--from", str(tmp_path), "--to", str(target / "inside")) == 2
+    assert "lies inside the source" in capsys.readouterr().err
+    (tmp_path / "source").mkdir()
+    (tmp_path / "thumbnails128x128").rename(tmp_path / "source" / "thumbnails128x128")
+    assert run("ffhq", "--from", str(tmp_path / "source"), "--to", str(target)) == 0
+    out = capsys.readouterr().out
+    assert "3 images, nobody named, 64x64 RGB" in out
+    assert f"`mibench data split PRIVATE_SET --public-set '{target}' --private N`" in out
+    assert PreparedSet(target).info.options["crop"] == 88
