@@ -90,9 +90,6 @@ def prepare(
     """Prepare a data set that you have: one array of images, and a list of who is on which.
 
     Stopped by whatever, the same command goes on. Nothing at the source is changed.
-
-    Raises:
-        DataError: the set cannot be used, or the disk is full.
     """
     from mibench.data.layouts import get_layout
     from mibench.data.preparing import Interrupted, Request
