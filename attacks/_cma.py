@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mibench.errors import PluginError
-from mibench.nets.style import from_p, to_p
+from mibench.nets.styled import from_p, to_p
 from mibench.noise import Noise
 from mibench.spaces import WSpace
 

@@ -13,7 +13,7 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor
 
-from mibench.nets.style import to_p
+from mibench.nets.styled import to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.spaces import WSpace

@@ -17,6 +17,7 @@ from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import Prior
 from mibench.spaces import WSpace
+from mibench.stylegan import StyleChoice, check_critic
 from mibench.victim import WhiteBoxVictim
 
 from ._presamples import rank_presamples, starts_of
@@ -43,7 +44,7 @@ class StyleSearch(Attack[WhiteBoxVictim]):
     """A search in w that begins at truncated presamples and looks through random views.
 
     Args:
-        prior: the style generator and its training.
+        prior: the style generator and its training, or a ready one (docs/weights.md).
         search: steps and optimizer of the search in w; the authors take 70 steps of Adam at 0.005 with betas
             0.1 and 0.1 (CelebA) and keep the last iterate.
         presamples: images of the prior scored once for all labels, each with its mirror image; the authors
@@ -62,7 +63,7 @@ class StyleSearch(Attack[WhiteBoxVictim]):
         is_bounded: hold w in the P-space box of the prior (Mirror's); the authors do not.
     """
 
-    prior: StylePrior = field(default_factory=StylePrior)
+    prior: StyleChoice = field(default_factory=StylePrior)
     search: Search = field(default_factory=lambda: Search(steps=70, lr=0.005, betas=(0.1, 0.1), keep="last"))
     presamples: int = 5_000
     keep: int = 200
@@ -88,8 +89,9 @@ class StyleSearch(Attack[WhiteBoxVictim]):
                 f"{self.name}: psi must lie in [0, 1], critic_weight be >= 0 and rounds >= 1, got "
                 f"{self.psi}, {self.critic_weight} and {self.rounds}."
             )
+        check_critic(self.name, self.prior, critic_weight=self.critic_weight)
 
-    def prior_spec(self) -> StylePrior:
+    def prior_spec(self) -> StyleChoice:
         """The style generator."""
         return self.prior
 

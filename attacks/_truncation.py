@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mibench.nets.style import StyleGenerator
+from mibench.nets.styled import StyledGenerator
 from mibench.spaces import WSpace
 
 
@@ -24,7 +24,7 @@ class TruncatedSpace(WSpace):
 
     def __init__(self, space: WSpace, *, psi: float, layers: int) -> None:
         generator = space.g
-        assert isinstance(generator, StyleGenerator)
+        assert isinstance(generator, StyledGenerator)
         super().__init__(generator, space.d, space.low, space.high)
         self._generator, self._psi, self._layers = generator, psi, min(layers, generator.num_ws)
 

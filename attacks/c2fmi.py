@@ -25,6 +25,7 @@ from mibench.noise import Noise
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.spaces import WSpace
+from mibench.stylegan import StyleChoice
 from mibench.victim import ScoreVictim, freeze
 
 from ._embedding import Embedding, MapTraining
@@ -41,7 +42,8 @@ class C2fmi(Attack[ScoreVictim]):
     """Coarse-to-fine model inversion.
 
     Args:
-        prior: the style generator and its training; equal to `mirror`'s, it is trained once for both.
+        prior: the style generator and its training, or a ready one (docs/weights.md); equal to
+            `mirror`'s, it is trained once for both.
         embedding: the public face embedding of stage I and its training.
         mapping: the map from predictions to embeddings and its training.
         coarse: where stage II starts: "embedding" is the authors' stage I; "presamples" takes images of the
@@ -98,7 +100,7 @@ class C2fmi(Attack[ScoreVictim]):
         "generations": 4,
     }
 
-    prior: StylePrior = field(default_factory=StylePrior)
+    prior: StyleChoice = field(default_factory=StylePrior)
     embedding: Embedding = field(default_factory=Embedding)
     mapping: MapTraining = field(default_factory=MapTraining)
     coarse: Literal["embedding", "presamples"] = "embedding"
@@ -127,7 +129,7 @@ class C2fmi(Attack[ScoreVictim]):
         if not 0 <= self.crossover <= 1:
             raise ValueError(f"c2fmi: crossover must lie in [0, 1], got {self.crossover}.")
 
-    def prior_spec(self) -> StylePrior:
+    def prior_spec(self) -> StyleChoice:
         """The style generator."""
         return self.prior
 

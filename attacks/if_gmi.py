@@ -154,7 +154,7 @@ class Entrance:
         self.shapes: list[tuple[int, int, int]] = []
         if level > 0:
             channels, height, width = styles.g.map_shapes[level - 1]
-            self.shapes = [(channels, height, width), (len(styles.g.rgb_bias), height, width)]
+            self.shapes = [(channels, height, width), (styles.g.channels, height, width)]
         self.sizes = [channels * height * width for channels, height, width in self.shapes]
         self.sizes.append(styles.dim)
 
@@ -171,7 +171,7 @@ class Entrance:
         x, picture, ws = self._parts(rows)
         for level in range(self.level, len(g.map_shapes)):
             x, picture = g.block(level, x, picture, ws)
-        return torch.sigmoid(picture)
+        return g.finish(picture)
 
     def _parts(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map and picture that enter the block, and the styles of all layers; the picture is no variable."""

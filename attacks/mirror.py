@@ -25,6 +25,7 @@ from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.spaces import WSpace
+from mibench.stylegan import StyleChoice, check_critic
 from mibench.victim import WhiteBoxVictim
 
 from ._dropout import with_dropout
@@ -38,7 +39,7 @@ class Mirror(Attack[WhiteBoxVictim]):
     """White-box Mirror: Adam on w, projected on the P-space box.
 
     Args:
-        prior: the style generator and its training.
+        prior: the style generator and its training, or a ready one (docs/weights.md).
         search: steps, peak rate and schedule of Adam; the authors' scripts take 20,000 steps at 0.25 with
             5 % warm-up and 25 % cosine cool-down.
         candidates: restarts of each reconstruction, >= 1; the authors take 8.
@@ -92,7 +93,7 @@ class Mirror(Attack[WhiteBoxVictim]):
         "keep": 4,
     }
 
-    prior: StylePrior = field(default_factory=StylePrior)
+    prior: StyleChoice = field(default_factory=StylePrior)
     search: Search = field(default_factory=lambda: Search(steps=20_000, lr=0.25, warmup=0.05, cooldown=0.25))
     candidates: int = 8
     presamples: int = 100_000
@@ -115,8 +116,9 @@ class Mirror(Attack[WhiteBoxVictim]):
         if not self.identity_weight > 0:
             raise ValueError(f"mirror: identity_weight must be > 0, got {self.identity_weight}.")
         check_truncation(self.name, psi=self.psi, layers=self.psi_layers)
+        check_critic(self.name, self.prior, **{"penalty.critic": self.penalty.critic})
 
-    def prior_spec(self) -> StylePrior:
+    def prior_spec(self) -> StyleChoice:
         """The style generator."""
         return self.prior
 

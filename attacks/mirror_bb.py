@@ -17,10 +17,11 @@ from torch import Tensor
 
 from mibench.attack import Attack, Reconstructions
 from mibench.gan import StylePrior
-from mibench.nets.style import from_p, to_p
+from mibench.nets.styled import from_p, to_p
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
 from mibench.spaces import WSpace
+from mibench.stylegan import StyleChoice
 from mibench.victim import ScoreVictim
 
 from ._cma import CmaEs, require_cma
@@ -34,7 +35,8 @@ class MirrorBb(Attack[ScoreVictim]):
     """Black-box Mirror.
 
     Args:
-        prior: the style generator and its training; equal to `mirror`'s, it is trained once for both.
+        prior: the style generator and its training, or a ready one (docs/weights.md); equal to
+            `mirror`'s, it is trained once for both.
         population: individuals of each reconstruction, >= 2; the authors' scripts take 1,000.
         generations: at most so many, >= 0; the authors take 100.
         stop_confidence: a reconstruction is done at this score of its target; the authors take 0.95.
@@ -86,7 +88,7 @@ class MirrorBb(Attack[ScoreVictim]):
         "presamples": 32,
     }
 
-    prior: StylePrior = field(default_factory=StylePrior)
+    prior: StyleChoice = field(default_factory=StylePrior)
     population: int = 1_000
     generations: int = 100
     stop_confidence: float = 0.95
@@ -111,7 +113,7 @@ class MirrorBb(Attack[ScoreVictim]):
             raise ValueError(f"mirror_bb: step_size must be > 0, got {self.step_size}.")
         check_truncation(self.name, psi=self.psi, layers=self.psi_layers)
 
-    def prior_spec(self) -> StylePrior:
+    def prior_spec(self) -> StyleChoice:
         """The style generator."""
         return self.prior
 

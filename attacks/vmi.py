@@ -20,6 +20,7 @@ from mibench.latent import IdentityLoss, Search, identity_loss
 from mibench.nets.flows import Coupling, CouplingFlow
 from mibench.plugin import Card, Context, Settings
 from mibench.prior import Prior
+from mibench.stylegan import StyleChoice
 from mibench.victim import WhiteBoxVictim
 
 from ._distributions import Family, Flow, Gaussian, Layered, Recovery
@@ -30,7 +31,7 @@ class Vmi(Attack[WhiteBoxVictim]):
     """Variational model inversion.
 
     Args:
-        prior: the style generator and its training.
+        prior: the style generator and its training, or a ready one (docs/weights.md).
         family: "flow", the authors' choice for style generators, or "gaussian", with independent coordinates.
         layerwise: one latent and one distribution for each layer of the generator, as the authors take; else
             one latent for all of them.
@@ -80,7 +81,7 @@ class Vmi(Attack[WhiteBoxVictim]):
         "samples": 4,
     }
 
-    prior: StylePrior = field(default_factory=StylePrior)
+    prior: StyleChoice = field(default_factory=StylePrior)
     family: Literal["flow", "gaussian"] = "flow"
     layerwise: bool = True
     flow_steps: int = 10
@@ -109,7 +110,7 @@ class Vmi(Attack[WhiteBoxVictim]):
                 "coordinates. Lower flow_levels or raise prior.latent_dim."
             )
 
-    def prior_spec(self) -> StylePrior:
+    def prior_spec(self) -> StyleChoice:
         """The style generator."""
         return self.prior
 

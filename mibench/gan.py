@@ -26,7 +26,8 @@ from mibench.adversarial import (
 )
 from mibench.nets.dcgan import Critic, DcganGenerator
 from mibench.nets.seeding import seeded
-from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p
+from mibench.nets.style import StyleDiscriminator, StyleGenerator
+from mibench.nets.styled import from_p
 from mibench.plugin import Context, Stopwatch
 from mibench.prior import Prior, PriorSpec, Shape
 from mibench.spaces import WSpace, ZSpace

@@ -59,7 +59,20 @@ class Graph:
         )
 
     def prior(self, plugin: Plugin, spec: PriorSpec, half: Literal["public", "defender"], seed: int) -> Key:
-        """A generative prior, trained on one half of the public images, named by its spec alone."""
+        """A generative prior, trained on one half of the public images, named by its spec alone.
+
+        A ready one is the same for every half, seed and data set.
+        """
+        if spec.is_ready:
+            return self.add(
+                "prior",
+                spec.kind,
+                version=spec.version,
+                source=source_digest(type(spec)),
+                params={"spec": spec.training_params()},
+                title=f"prior {spec.kind}",
+                locator={"prior_from": _owner(plugin)},
+            )
         return self.add(
             "prior",
             spec.kind,
@@ -110,6 +123,11 @@ class Graph:
             )
         if spec is None:
             return Extra(inputs=inputs)
+        if needs and not spec.has_critic:
+            raise BlockedError(
+                f"defense '{defense.name}' asks its prior how natural an image is, and the ready generator "
+                f"of attack '{attack.name}' has no critic. Leave the pair out."
+            )
         if needs and getattr(spec, "steps", None) == 0 and not defense.trains_on(spec):
             of, name = (
                 (f"the prior of attack '{attack.name}'", "prior")
@@ -122,7 +140,7 @@ class Graph:
             )
         if needs:
             inputs["prior"] = self.prior(owner, spec, "defender", seed)
-        named = {"kind": spec.kind, "version": spec.version, **dataclasses.asdict(spec)}
+        named = {"kind": spec.kind, "version": spec.version, **spec.as_key()}
         return Extra({"prior_spec": named}, inputs, {"prior_from": _owner(owner)})
 
     def public_net(self, seed: int) -> Key:

@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mibench.attack import Attack
 from mibench.compose import Composition, parts_of
 from mibench.data.folder import FolderData
+from mibench.data.prepared_source import PreparedData
 from mibench.errors import MibenchError, SuiteError
 from mibench.net_choice import NetChoice
 from mibench.plan import Plan, build_plan
@@ -33,11 +35,15 @@ _WRITTEN = frozenset(
 )  # fmt: skip
 _FAMILIES = ("metric", "attacks", "defenses")
 _NETS = ("victim", "judge", "audit", "public_net", "embedder")
-_PATHS = frozenset({"path", "weights"})  # fields of tables that name files
+_PATHS = frozenset({"path", "split", "weights"})  # fields of tables that name files
 _MOST_UP = 4  # from RESULTS/SUITE/cells/CELL to the folder that RESULTS lies in
 _HEAD = """\
 # One cell of suite {suite}: {attack} against {defense}, {view} view, seed {seed}.
 # All settings are written out, so that the file needs no other; the keys of its tasks are those of the cell.
+"""
+_SPLIT = """\
+# The images of people are not part of the results. Let `split` in [data] name your split file, or give it by
+# `mibench run cell.toml --split FILE`.
 """
 _FOLDER = """\
 # The images of people are not part of the results. Let `path` in [data] name your copy, whose digest is
@@ -82,12 +88,16 @@ def cell_suite(plan: Plan, cell: Cell, folder: Path) -> str:
         view=cell.view,
         seed=cell.seed,
     )
+    if isinstance(suite.data, PreparedData):
+        text += _SPLIT
     if isinstance(suite.data, FolderData):
         digest = next(task.params["digest"] for task in plan.tasks.values() if task.stage == "data")
         text += _FOLDER.format(digest=digest)
     families = {
         "metric": {one.name: _located(one.params(), folder) for one in suite.metrics if one != type(one)()},
-        "attacks": _entry(attack),
+        "attacks": {
+            name: {**table, **_parts(attack.plugin, folder)} for name, table in _entry(attack).items()
+        },
         "defenses": _entry(cell.defense),
     }
     return text + toml_text({**head, **tables, **families}, where=suite.name)
@@ -125,11 +135,29 @@ def _with_files_of(suite: Suite, original: Suite) -> Suite:
     }
     if isinstance(suite.data, FolderData) and isinstance(original.data, FolderData):
         changes["data"] = dataclasses.replace(suite.data, path=original.data.path)
+    if isinstance(suite.data, PreparedData) and isinstance(original.data, PreparedData):
+        changes["data"] = dataclasses.replace(suite.data, split=original.data.split)
+    known = {one.label: one.plugin for one in original.attacks}
+    changes["attacks"] = tuple(
+        dataclasses.replace(one, plugin=_with_parts_of(one.plugin, known.get(one.label, one.plugin)))
+        for one in suite.attacks
+    )
     for name in _NETS:
         net, other = getattr(suite, name), getattr(original, name)
         if net is not None and other is not None:
             changes[name] = dataclasses.replace(net, weights=other.weights)
     return dataclasses.replace(suite, **changes)
+
+
+def _with_parts_of(attack: Attack[Any], other: Attack[Any]) -> Attack[Any]:
+    """The attack with the files of another, where both have a prior of one kind."""
+    found, wanted = attack.spelled(), other.spelled()
+    changes: dict[str, Any] = {
+        name: dataclasses.replace(part, weights=wanted[name].weights)  # type: ignore[type-var, attr-defined]  # a spec
+        for name, part in found.items()
+        if hasattr(part, "weights") and type(part) is type(wanted.get(name))
+    }
+    return dataclasses.replace(attack, **changes) if changes else attack
 
 
 def plugin_files(plan: Plan, cell: Cell) -> dict[str, Path]:
@@ -180,6 +208,11 @@ def _table(part: Any) -> dict[str, Any]:  # noqa: ANN401 - a dataclass of the su
     return part.table() if isinstance(part, NetChoice) else dataclasses.asdict(part)
 
 
+def _parts(plugin: Plugin, folder: Path) -> dict[str, Any]:
+    """The fields of a plugin that may name files, as a cell's folder may tell them."""
+    return {name: _located(part.as_table(), folder) for name, part in plugin.spelled().items()}
+
+
 def _entry(entry: Entry[Any]) -> dict[str, Any]:
     """A configured plugin as a table of its family."""
     plugin = entry.plugin
@@ -204,11 +237,12 @@ def _beside(path: str, folder: Path) -> str:
     and disks. Cells are published; whoever repeats one has the files elsewhere anyway.
     """
     way = Path(os.path.relpath(path, folder))
+    last = way.parts[-3:] if way.parent.name == "splits" else way.parts[-1:]
     home = Path(os.path.relpath(os.path.expanduser("~"), folder))  # noqa: PTH111 - Path's may raise
     is_under_home = _steps_up(home) > _MOST_UP or home.name == ".."
     if _steps_up(way) <= _MOST_UP and is_under_home:
         return way.as_posix()
-    return f"data/{way.name}"
+    return Path("data", *last).as_posix()
 
 
 def _steps_up(way: Path) -> int:

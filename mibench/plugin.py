@@ -10,7 +10,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -40,6 +51,23 @@ class Card:
     year: int = 0
     code: str = ""
     deviations: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Part(Protocol):
+    """A field that spells itself, because it may name a user's file; a prior's spec."""
+
+    def as_table(self) -> dict[str, Any]:
+        """Its fields as a suite would write them."""
+        ...
+
+    def as_key(self) -> dict[str, Any]:
+        """Its fields as they enter a key, which holds no path."""
+        ...
+
+    def beside(self, folder: Path) -> Self:
+        """The same with paths taken relative to a folder."""
+        ...
 
 
 def _no_progress(_done: int, _total: int, _values: dict[str, float]) -> None:
@@ -122,13 +150,25 @@ class Plugin:
 
     def params(self) -> dict[str, Any]:
         """All fields, defaults written out, as JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        tables = {name: part.as_table() for name, part in self.spelled().items()}
+        plain: dict[str, Any] = json.loads(json.dumps({**dataclasses.asdict(self), **tables}))
         return plain
 
+    def told_params(self) -> dict[str, Any]:
+        """All fields as records tell them: of a user's file the digest, and no path."""
+        keyed = {name: (part.as_table(), part.as_key()) for name, part in self.spelled().items()}
+        # a plugin may spell a part in its own way, which stands where the part has no file
+        return {**self.params(), **{name: key for name, (table, key) in keyed.items() if key != table}}
+
     def key_params(self) -> dict[str, Any]:
-        """The fields that enter a key: `params` without those in `added` that stand at their default."""
+        """The fields that enter a key: `told_params` without those in `added` that stand at their default."""
         unused = self.added & self._at_default()
-        return {name: value for name, value in self.params().items() if name not in unused}
+        return {name: value for name, value in self.told_params().items() if name not in unused}
+
+    def spelled(self) -> dict[str, Part]:
+        """The fields that spell themselves."""
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if isinstance(value, Part)}
 
     def _at_default(self) -> frozenset[str]:
         names = set()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from pydantic import ConfigDict
 from torch import Tensor
@@ -74,6 +75,9 @@ class DrawnSpace(LatentSpace, Protocol):
 class PriorSpec(ABC):
     """Architecture and training of a generative prior; subclasses add fields and two methods.
 
+    `is_ready`: somebody else has trained it, and `fit` looks at no image. `has_critic`: the loaded space can
+    say how natural an image is.
+
     `search_fields` names the fields that only a search in the trained prior reads: they do not change what
     is trained, so they are no part of its key. `needs_labels`: it cannot learn from an attacker's images.
     """
@@ -81,6 +85,8 @@ class PriorSpec(ABC):
     kind: ClassVar[str]
     version: ClassVar[int] = 1
     needs_labels: ClassVar[bool] = False
+    is_ready: ClassVar[bool] = False
+    has_critic: ClassVar[bool] = True
     search_fields: ClassVar[frozenset[str]] = frozenset()
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
@@ -88,6 +94,18 @@ class PriorSpec(ABC):
         """The fields that decide what is trained, as JSON values."""
         fields = dataclasses.asdict(self)
         return {name: value for name, value in fields.items() if name not in self.search_fields}
+
+    def as_table(self) -> dict[str, Any]:
+        """All fields as a suite would write them."""
+        return dataclasses.asdict(self)
+
+    def as_key(self) -> dict[str, Any]:
+        """All fields as they enter a key: of a user's file the digest, and no path."""
+        return self.as_table()
+
+    def beside(self, folder: Path) -> Self:
+        """The spec with the paths of its files taken relative to a folder, the suite's; it may have none."""
+        return self
 
     @abstractmethod
     def fit(self, public: Tensor, ctx: Context) -> Prior:

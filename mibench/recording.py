@@ -16,6 +16,7 @@ from mibench.defense import Defense
 from mibench.flags import masking_flags
 from mibench.key import canonical
 from mibench.plan import Plan
+from mibench.prior import PriorSpec
 from mibench.provenance import provenance
 from mibench.record import Json, Record, Status
 from mibench.store import Artifact
@@ -102,7 +103,7 @@ def _record(plan: Plan, cell: Cell, **found: Any) -> Record:  # noqa: ANN401 - f
     return Record(
         suite=suite.name,
         cell=cell.id,
-        attack=_attack_json(cell.attack),
+        attack={**_attack_json(cell.attack), "params": _told(plan, cell)},
         defense=_defense_json(cell.defense),
         view=cell.view,
         seed=cell.seed,
@@ -118,6 +119,16 @@ def _record(plan: Plan, cell: Cell, **found: Any) -> Record:  # noqa: ANN401 - f
         keys={"measure": cell.measure, "models": [model.to_json() for model in cell.models]},
         **found,
     )
+
+
+def _told(plan: Plan, cell: Cell) -> Json:
+    """The fields of a cell's attack; of a user's file the digest that the cell was planned with."""
+    plugin = cell.attack.plugin
+    if not cell.models:
+        return plugin.told_params()
+    planned = plan.tasks[cell.models[0].invert].params["attack"]
+    ready = [name for name, part in plugin.spelled().items() if isinstance(part, PriorSpec) and part.is_ready]
+    return {**plugin.params(), **{name: planned[name] for name in ready}}
 
 
 def _attack_json(entry: Entry[Attack[Any]]) -> Json:

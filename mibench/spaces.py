@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mibench.nets.style import StyleGenerator, to_p
+from mibench.nets.styled import StyledGenerator, to_p
 from mibench.noise import Noise
 from mibench.victim import freeze
 
@@ -44,7 +44,7 @@ class WSpace:
     (An et al., NDSS 2022).
     """
 
-    def __init__(self, g: StyleGenerator, d: nn.Module, low: Tensor, high: Tensor) -> None:
+    def __init__(self, g: StyledGenerator, d: nn.Module, low: Tensor, high: Tensor) -> None:
         freeze(g)
         self.g, self.d, self.low, self.high, self.dim = g, freeze(d), low, high, g.w_dim
         self._mapping = g.mapping

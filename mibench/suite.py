@@ -362,7 +362,7 @@ class _Reader:
                 raise SuiteError(f"{self.at(place)}: '{name}' is there already. Name it once.")
             tables[name] = plugin, params
         own = {
-            label: self.build(kind, params, f"{table}.{label}")
+            label: beside_suite(self.build(kind, params, f"{table}.{label}"), self.folder)
             for label, (kind, params) in tables.items()
             if not issubclass(kind, Composition)
         }
@@ -376,6 +376,13 @@ class _Reader:
         if issubclass(kind, Composition):
             params = self.place(lambda: kind.filled(params, own), place)
         return self.build(kind, params, place)
+
+
+def beside_suite(plugin: P, folder: Path) -> P:
+    """The plugin with the paths of its parts' files taken relative to a folder, the suite's."""
+    parts = {name: (part, part.beside(folder)) for name, part in plugin.spelled().items()}
+    changes: dict[str, Any] = {name: there for name, (part, there) in parts.items() if there is not part}
+    return dataclasses.replace(plugin, **changes) if changes else plugin
 
 
 def _find(name: str | Path) -> Path:

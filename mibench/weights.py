@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 import struct
 import warnings
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ _PICKLE_HINT = (
     "that wrote it, see docs/weights.md. "
 )
 _PARALLEL = "module."
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _LONGEST = 120  # characters of a name in a message
 # what torch.load raises for code, torn files and foreign archives, as tried; it documents no list
 _UNREADABLE = (
@@ -138,6 +140,11 @@ def weights_digest(path: str | Path) -> str:
         return _digest(str(file.resolve()), state.st_size, state.st_mtime_ns)
     except _UNFOUND as error:
         raise _unreadable(path, error) from error
+
+
+def is_digest(text: str) -> bool:
+    """Whether a word is a digest as keys hold it, and no path."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def load_into(net: nn.Module, tensors: Mapping[str, Tensor], *, where: str, kind: str = "") -> None:

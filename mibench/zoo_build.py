@@ -46,8 +46,8 @@ def plan_zoo(suite: Suite) -> Plan:
 
 
 def is_generative(task: Task) -> bool:
-    """Whether a task trains a prior by its spec."""
-    return task.stage == "prior" and "spec" in task.params
+    """Whether a task trains a prior by its spec; a ready one is its owner's, and of real faces."""
+    return task.stage == "prior" and "spec" in task.params and "half" in task.params
 
 
 def build_zoo(

@@ -20,7 +20,8 @@ from mibench.nets.mlp import Mlp, SoftmaxRegression
 from mibench.nets.residual import Residual, last_skips
 from mibench.nets.resnet import SmallResnet, SmallResnet14
 from mibench.nets.seeding import he_init, seeded
-from mibench.nets.style import StyleDiscriminator, StyleGenerator, from_p, to_p
+from mibench.nets.style import StyleDiscriminator, StyleGenerator
+from mibench.nets.styled import StyledGenerator, from_p, to_p
 from mibench.nets.vgg import SmallVgg, Vgg16, Vgg16Bn
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "SoftmaxRegression",
     "StyleDiscriminator",
     "StyleGenerator",
+    "StyledGenerator",
     "Vgg16",
     "Vgg16Bn",
     "as_channels_last",

@@ -10,7 +10,6 @@ sigmoid keeps images in [0, 1].
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,28 +17,12 @@ from torch.nn import functional as F
 
 from mibench.nets.classifier import center
 from mibench.nets.shapes import pyramid
+from mibench.nets.styled import SLOPE, Noise, StyledGenerator
 
-Noise = Literal["const", "random", "none"]
-
-_SLOPE = 0.2  # StyleGAN's leaky ReLU
 _GAIN = 2.0**0.5  # StyleGAN2's gain of an activation; here the conv before it carries it, for speed
 _W_AVG_DECAY = 0.995  # StyleGAN's running mean of w
 _MAPPING_LR = 0.01  # StyleGAN's learning rate of the mapping, relative to the rest
 _EPS = 1e-8
-
-
-def to_p(w: Tensor) -> Tensor:
-    """P-space points of w, same shape: the inverse of the mapping's last leaky ReLU.
-
-    >>> to_p(torch.tensor([0.5, -0.1]))
-    tensor([ 0.5000, -0.5000])
-    """
-    return F.leaky_relu(w, 1.0 / _SLOPE)
-
-
-def from_p(p: Tensor) -> Tensor:
-    """The w of P-space points p, same shape."""
-    return F.leaky_relu(p, _SLOPE)
 
 
 class ScaledLinear(nn.Module):
@@ -139,7 +122,7 @@ class StyleLayer(nn.Module):
             out = out + self.noise_const * self.strength
         elif noise == "random":
             out = out + self._draw(out, generator) * self.strength
-        return F.leaky_relu(out + self.bias, _SLOPE)
+        return F.leaky_relu(out + self.bias, SLOPE)
 
     @staticmethod
     def _draw(like: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -154,7 +137,7 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-class StyleGenerator(nn.Module):
+class StyleGenerator(StyledGenerator):
     """Latents (N, latent_dim), standard normal, to images (N, channels, size, size) in [0, 1].
 
     The default costs 2.7 million multiply-adds per 32 px image.
@@ -172,8 +155,6 @@ class StyleGenerator(nn.Module):
         ValueError: `size` is no such multiple, or mapping_layers < 1.
     """
 
-    w_avg: Tensor
-
     def __init__(
         self,
         *,
@@ -190,11 +171,12 @@ class StyleGenerator(nn.Module):
             raise ValueError(f"style: mapping_layers must be at least 1, got {mapping_layers}.")
         start, doublings = pyramid(size)
         self.latent_dim, self.w_dim, self.num_ws = latent_dim, w_dim, 2 * doublings + 2
+        self.channels = channels
         widths = level_widths(width, doublings)
         self.map_shapes = tuple(
             (outputs, start << level, start << level) for level, outputs in enumerate(widths)
         )
-        gain = (2.0 / (1.0 + _SLOPE**2)) ** 0.5  # He's gain: keeps the variance without an activation gain
+        gain = (2.0 / (1.0 + SLOPE**2)) ** 0.5  # He's gain: keeps the variance without an activation gain
         self.layers = nn.ModuleList(
             ScaledLinear(inputs, w_dim, gain=gain, lr=_MAPPING_LR, equalized=equalized)
             for inputs in (latent_dim, *[w_dim] * (mapping_layers - 1))
@@ -224,33 +206,10 @@ class StyleGenerator(nn.Module):
         """The w of latents z, (N, w_dim); in training mode it also moves the mean `w_avg`."""
         w = z * torch.rsqrt(z.square().mean(1, keepdim=True) + _EPS)
         for layer in self.layers:
-            w = F.leaky_relu(layer(w), _SLOPE)
+            w = F.leaky_relu(layer(w), SLOPE)
         if self.training:
             self.w_avg = torch.lerp(w.detach().mean(0), self.w_avg, _W_AVG_DECAY)
         return w
-
-    def truncate(self, w: Tensor, psi: float) -> Tensor:
-        """Each w moved towards the mean w: psi 1 keeps it, psi 0 gives the mean. Same shape."""
-        return self.w_avg + psi * (w - self.w_avg)
-
-    def synthesis(
-        self, w: Tensor, *, noise: Noise = "const", generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Images of w.
-
-        Args:
-            w: (N, w_dim), one style for all layers, or (N, num_ws, w_dim), one for each.
-            noise: "const" adds the stored noise, "random" fresh noise, "none" nothing.
-            generator: source of the fresh noise.
-
-        Raises:
-            ValueError: noise is "random" and there is no generator.
-        """
-        ws = w[:, None].expand(-1, self.num_ws, -1) if w.dim() == 2 else w
-        x, rgb = self.stem(len(w))
-        for level in range(len(self.map_shapes)):
-            x, rgb = self.block(level, x, rgb, ws, noise=noise, generator=generator)
-        return torch.sigmoid(rgb)
 
     def stem(self, count: int) -> tuple[Tensor, Tensor]:
         """What enters the first block: the constant map (count, C, H, W), and the bias of the picture."""
@@ -267,38 +226,16 @@ class StyleGenerator(nn.Module):
         noise: Noise = "const",
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One block of the synthesis, from the map and the picture that enter it to those that leave it.
-
-        Args:
-            level: number of the block, from 0, the coarsest; a map that leaves it has shape
-                `map_shapes[level]`.
-            x: (N, C, H, W), the map that left the block before, or the stem's.
-            rgb: (N, channels, H, W), the picture so far before the sigmoid, or the stem's.
-            ws: (N, num_ws, w_dim), one style for each layer.
-            noise: as for `synthesis`.
-            generator: as for `synthesis`.
-        """
+        """See StyledGenerator.block; the picture is that before the sigmoid."""
         last = 2 * level  # of the level's convolutions; its toRGB takes the next style
         for index in range(max(0, last - 1), last + 1):
             x = self.convs[index](x, ws[:, index], noise=noise, generator=generator)
         picture = self.to_rgb[level](x, ws[:, last + 1])
         return x, (rgb if level == 0 else upsample(rgb)) + picture
 
-    def forward(
-        self, z: Tensor, *, noise: Noise = "const", generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Images of latents z: the synthesis of their mapping."""
-        return self.synthesis(self.mapping(z), noise=noise, generator=generator)
-
-    @torch.no_grad()
-    def p_stats(self, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mean and population standard deviation of P space, (w_dim,) each, over `num` draws of z.
-
-        Source: An et al., NDSS 2022, the box of Mirror's search.
-        """
-        z = torch.randn(num, self.latent_dim, generator=generator, device=generator.device)
-        p = to_p(self.mapping(z.to(self.w_avg.device)))
-        return p.mean(0), p.std(0, correction=0)
+    def finish(self, rgb: Tensor) -> Tensor:
+        """See StyledGenerator.finish: a sigmoid."""
+        return torch.sigmoid(rgb)
 
 
 def level_widths(width: int, doublings: int) -> list[int]:
@@ -321,8 +258,8 @@ class _Down(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # Pooling before the second convolution costs a quarter of pooling after it.
-        out = F.avg_pool2d(F.leaky_relu(self.conv1(x), _SLOPE), 2)
-        out = F.leaky_relu(self.conv2(out), _SLOPE)
+        out = F.avg_pool2d(F.leaky_relu(self.conv1(x), SLOPE), 2)
+        out = F.leaky_relu(self.conv2(out), SLOPE)
         short: Tensor = self.short(F.avg_pool2d(x, 2))
         return (out + short) * _GAIN**-1
 
@@ -352,13 +289,13 @@ class StyleDiscriminator(nn.Module):
         self.down = nn.Sequential(*(_Down(inputs, outputs) for inputs, outputs in pairwise(widths)))
         self.mix = nn.Conv2d(width + 1, width, 3, 1, 1)
         self.score = nn.Sequential(
-            nn.Linear(width * start**2, width), nn.LeakyReLU(_SLOPE), nn.Linear(width, 1)
+            nn.Linear(width * start**2, width), nn.LeakyReLU(SLOPE), nn.Linear(width, 1)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of x, (N,)."""
-        hidden = self.down(F.leaky_relu(self.from_rgb(center(x)), _SLOPE))
-        hidden = F.leaky_relu(self.mix(with_spread(hidden, self.group)), _SLOPE)
+        hidden = self.down(F.leaky_relu(self.from_rgb(center(x)), SLOPE))
+        hidden = F.leaky_relu(self.mix(with_spread(hidden, self.group)), SLOPE)
         logits: Tensor = self.score(hidden.flatten(1))
         return logits.squeeze(1)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from mibench.data.folder import FolderData
 from mibench.data.prepared_source import PreparedData
 from mibench.data.source import Source
 from mibench.data.split import check_disjoint
 from mibench.data.synthetic import SynthFacesData
 from mibench.embedder import centroids, embed, facenet_state
-from mibench.errors import PluginError
+from mibench.errors import PluginError, WeightsError
 from mibench.plugin import build_dataclass
 from mibench.rates import in_top
 from mibench.stages.work import (
@@ -95,6 +97,10 @@ def train_prior(work: Work) -> Artifact:
     spec = prior_spec_of(work.task.locator)
     if spec is None:
         raise PluginError(f"prior {work.task.plugin}: its plugin gives no spec any more. Plan again.")
+    if spec.is_ready:
+        if spec.training_params() != work.params["spec"]:
+            raise WeightsError(f"prior {spec.kind}: its file has changed since the plan. Run again.")
+        return work.result(spec.fit(torch.empty(0), work.ctx))
     if work.params["half"] == "defender":
         return work.result(spec.fit_labeled(work.labeled("public"), work.ctx))
     return work.result(spec.fit(work.public(), work.ctx))

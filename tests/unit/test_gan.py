@@ -20,7 +20,7 @@ from mibench.gan import (
     score_gap,
     unpack,
 )
-from mibench.nets.style import from_p, to_p
+from mibench.nets.styled import from_p, to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.prior import LatentSpace, Prior, PriorSpec

@@ -14,7 +14,7 @@ from torch import Tensor
 from mibench.gan import StylePrior
 from mibench.inversion import Problem
 from mibench.nets import NetSpec, build
-from mibench.nets.style import from_p, to_p
+from mibench.nets.styled import from_p, to_p
 from mibench.noise import Noise
 from mibench.plugin import Context
 from mibench.registry import get_attack
