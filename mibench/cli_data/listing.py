@@ -104,7 +104,7 @@ def _print(root: Path, entries: Sequence[dict[str, Any]]) -> None:
             if entry["problem"]:
                 out.print(Text.assemble("\n", (entry["name"], "bold"), ": ", safe(entry["problem"], 500)))
     else:
-        out.print(f"No prepared set in {root}.", markup=False)
+        out.print(safe(f"No prepared set in {root}."))
     absent = [entry for entry in entries if entry["state"] == "missing"]
     if absent:
         found = table("can be had", "what it is, where to get it, what its terms allow")

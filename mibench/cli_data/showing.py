@@ -46,9 +46,11 @@ def show(
     Raises:
         DataError: neither a known set nor a prepared one, or a sheet that may not or cannot be written.
     """
+    from mibench.data.preparing_state import PART
     from mibench.data.shelf import is_set, shelved
 
-    folder = next((one for one in (Path(name), root / name) if one.is_dir() and is_set(one)), None)
+    places = (Path(name), root / name, Path(name + PART), root / (name + PART))
+    folder = next((one for one in places if one.is_dir() and is_set(one)), None)
     if folder is None:
         if sheet is not None:
             raise DataError(

@@ -143,9 +143,12 @@ def test_what_is_no_set_is_said_to_be_none(folder: Path, capsys: pytest.CaptureF
     assert "images.npy is missing" in capsys.readouterr().err
 
 
-def test_an_unfinished_set_says_how_to_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["data/later.part", "data/later", "later"])
+def test_an_unfinished_set_says_how_to_go_on(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     begin(folder.parent, "later")
-    assert main(["data", "show", "data/later.part"]) == 0
+    assert main(["data", "show", name]) == 0
     out = " ".join(printed(capsys).split())
     assert out.startswith("later unfinished: 1,200 of about 5,000 files done; go on by `mibench data prepare")
 
