@@ -230,12 +230,17 @@ def augment(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     Returns:
         (N, C, H, W), float32 in [0, 1].
     """
-    count, s = len(x), recipe.shift
+    count, s, is_given = len(x), recipe.shift, x.dtype == torch.float32
     mirrored = torch.rand(count, generator=generator) < 0.5 if recipe.flip else None
     moves = torch.randint(0, 2 * s + 1, (2, count, 1), generator=generator)[:, :, 0] if s > 0 else None
     x = as_float(moved(x, mirrored, moves, most=s))
     if recipe.jitter > 0:
         draws = (torch.rand(2, count, 1, 1, 1, generator=generator) * 2 - 1).to(x.device) * recipe.jitter
         mean = x.mean((1, 2, 3), keepdim=True)
-        x = (x - mean).mul_(1 + draws[0]).add_(mean * (1 + draws[1])).clamp_(0, 1)
+        x = (
+            (x - mean if is_given else x.sub_(mean))
+            .mul_(1 + draws[0])
+            .add_(mean * (1 + draws[1]))
+            .clamp_(0, 1)
+        )
     return x

@@ -157,7 +157,7 @@ def quantize(images: Tensor) -> Tensor:
 def dequantize(pixels: Tensor) -> Tensor:
     """Bytes as images in [0, 1], float32; the same bits on every device."""
     if pixels.device.type == "cpu":
-        return pixels.to(torch.float32) / 255
+        return pixels.to(torch.float32, copy=True).div_(255)  # in place: memory is what this waits for
     return _levels(pixels.device)[pixels.int()]
 
 
