@@ -117,10 +117,10 @@ def _compare(images: SplitImages, weights: Path | None, epochs: int, device: Dev
 
 def _tell_duplicates(found: Duplicates, show: int) -> None:
     counts = ", ".join(f"{count:,} {part}" for part, count in found.images.items())
-    typer.echo(f"{counts} images: {len(found.found):,} near-duplicates between parts")
+    typer.echo(f"{counts} images; near-duplicates between parts: {len(found.found):,}")
     flat = sum(found.flat.values())
     if flat:
-        typer.echo(f"{flat:,} images are flat, and were compared with nothing")
+        typer.echo(f"flat images, which were compared with nothing: {flat:,}")
     if not found.found or not show:
         return
     rows = table("correlation", "bits", "part", "identity", "row", "is", "identity", "row", "")
@@ -148,7 +148,7 @@ def _tell_people(found: Likenesses, show: int) -> None:
         f"of which {found.chance:.2f} would be flagged as another private person"
     )
     if found.untested:
-        typer.echo(f"{found.untested} private people have no test images, and are left out")
+        typer.echo(f"private people without test images, who are left out: {found.untested}")
     counts = " and ".join(f"{count:,} {part}" for part, count in found.images.items())
     if not found.can_tell:
         typer.echo(

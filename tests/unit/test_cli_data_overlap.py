@@ -50,8 +50,8 @@ def split(tmp_path: Path) -> Path:
 def test_the_report_names_what_was_found(split: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "overlap", str(split), "--epochs", "2"]) == 0
     printed = capsys.readouterr().out
-    assert "32 private, 14 public, 12 defender images: 1 near-duplicates" in printed
-    assert "1 images are flat" in printed
+    assert "32 private, 14 public, 12 defender images; near-duplicates between parts: 1" in printed
+    assert "compared with nothing: 1" in printed
     assert "accuracy" in printed
     assert "\x1b" not in printed
     folder = split.with_name("toy-overlap")
