@@ -212,21 +212,22 @@ def smooth(x: Tensor) -> Tensor:
 
     The filter's sum of 4 makes up for the zeros between the pixels that were enlarged.
     """
-    kernel = _kernel(x)
-    flat = F.conv2d(x.reshape(-1, 1, *x.shape[2:]), kernel, padding=1)
-    return flat.view(*x.shape[:2], *flat.shape[2:])
+    return F.conv2d(x, _kernels(x), padding=1, groups=x.shape[1])
 
 
 def enlarge(x: Tensor) -> Tensor:
     """Maps (N, C, H, W) at twice the height and width: zeros between pixels, then the filter."""
-    flat = F.conv_transpose2d(x.reshape(-1, 1, *x.shape[2:]), _kernel(x), stride=2, padding=1)
-    return flat.view(*x.shape[:2], *flat.shape[2:])
+    return F.conv_transpose2d(x, _kernels(x), stride=2, padding=1, groups=x.shape[1])
 
 
-def _kernel(like: Tensor) -> Tensor:
-    """The filter [1, 3, 3, 1] of both directions with sum 4, (1, 1, 4, 4); symmetric, so it is its mirror."""
+def _kernels(like: Tensor) -> Tensor:
+    """The filter [1, 3, 3, 1] of both directions with sum 4 for each channel, (C, 1, 4, 4).
+
+    It is its own mirror image. One group a channel: on a CPU, channels as rows of a batch take ten times as
+    long (measured).
+    """
     taps = like.new_tensor(_TAPS) * (2 / sum(_TAPS))
-    return torch.outer(taps, taps)[None, None]
+    return torch.outer(taps, taps).expand(like.shape[1], 1, -1, -1)
 
 
 def _drawn(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -273,6 +273,24 @@ def test_a_ready_victim_is_the_file_and_a_record_says_so(file: Path, tmp_path: P
     assert record.provenance["weights"] == {"victim": weights_digest(file)}
 
 
+def test_a_scale_of_images_goes_through_defenses_that_wrap_the_net(tmp_path: Path) -> None:
+    theirs = net_of("vgg16", seed=2)
+    theirs.set_input_map((2.0, 0.5, 1.0), (0.5, 0.1, -0.3))
+    save_file(state_of(theirs), tmp_path / "v.safetensors")
+    victim = {"net": "vgg16", "width": 4, "weights": "v.safetensors"}
+    plan, store = (
+        build_plan(suite_of(tmp_path, victim=victim, defenses={"mid": {}})),
+        Store(tmp_path / "store"),
+    )
+    records = run(plan, store, jobs=1)
+    assert [record.status for record in records] == ["ok", "ok"]
+    states = [store.get(key) for key, task in plan.tasks.items() if task.stage == "train"]
+    for state in states:
+        assert state is not None
+        (scale,) = (value for name, value in state.tensors.items() if name.endswith("input_scale"))
+        assert scale.flatten().tolist() == [2.0, 0.5, 1.0]
+
+
 def test_training_starts_from_the_file(file: Path, tmp_path: Path) -> None:
     slow = {"recipe": {"epochs": 1, "batch": 64, "lr": 1e-12, "weight_decay": 0.0}}
     suite = suite_of(tmp_path, victim={"weights": file.name, **slow})

@@ -271,6 +271,33 @@ def test_an_attack_runs_on_a_file_and_its_record_tells_no_path(file: Path, tmp_p
     assert str(tmp_path) not in record.to_json()
 
 
+def test_every_attack_that_takes_it_runs(file: Path, tmp_path: Path) -> None:
+    raw = tomllib.loads(SUITE)
+    prior, search = raw["attacks"]["mirror"]["prior"], {"steps": 2, "lr": 0.01}
+    robust = {"search": search, "presamples": 8, "keep": 4, "candidates": 2, "rounds": 2}
+    settings: dict[str, dict[str, Any]] = {
+        "mirror_bb": {"population": 4, "generations": 2, "presamples": 8},
+        "ppa": robust,
+        "if_gmi": {**robust, "block_steps": [2, 2], "radii": [1.0, 1.0], "single_w": False},
+        "c2fmi": {
+            "embedding": {"width": 4, "dim": 8, "recipe": {"epochs": 1, "batch": 32}},
+            "mapping": {"hidden": 8, "epochs": 1},
+            "search": search,
+            "starts": 4,
+            "survivors": 3,
+            "population": 4,
+            "generations": 2,
+        },
+        "vmi": {"search": search, "samples": 2, "flow_steps": 1, "flow_levels": 1, "flow_hidden": 4},
+    }
+    assert {"mirror", *settings} == set(TAKES_IT)
+    raw["attacks"] = {name: {**fields, "prior": prior} for name, fields in settings.items()}
+    records = run(build_plan(parse_suite(raw, where="s", folder=tmp_path)), Store(tmp_path / "store"), jobs=1)
+    assert [(record.attack["label"], record.error) for record in records] == [
+        (name, None) for name in settings
+    ]
+
+
 def test_a_cell_of_it_is_a_suite_of_its_own(file: Path, tmp_path: Path) -> None:
     plan = build_plan(suite_of(tmp_path))
     (cell,) = plan.cells
