@@ -69,7 +69,7 @@ def entries(
     found += [
         {"kind": "identity", **said(one.other), **said(one.nearest, "like_")}
         | {"likeness": one.likeness, "own_likeness": one.own}
-        for one in (likenesses.found if likenesses else ())
+        for one in _faces_of(likenesses)
     ]
     return found
 
@@ -170,7 +170,8 @@ def _json(
 
 
 def _faces_of(likenesses: Likenesses | None) -> tuple[Lookalike, ...]:
-    return likenesses.found if likenesses else ()
+    """What was flagged; nothing where the space cannot tell people, since it then flags nearly all."""
+    return likenesses.found if likenesses and likenesses.can_tell else ()
 
 
 def _sheet(images: SplitImages, strips: list[Strip], title: str) -> bytes | None:

@@ -111,6 +111,8 @@ def test_people_that_cannot_be_told_apart_are_not_dropped(
     assert "cannot tell" in shown.out
     assert "--weights" in shown.err
     assert not split.with_name("toy-identities.json").exists()
+    told = json.loads((split.with_name("toy-overlap") / "overlap.json").read_text())["identity"]
+    assert (told["can_tell"], told["flagged"]) == (False, [])
 
 
 def test_identities_are_dropped_where_people_can_be_told_apart(
