@@ -28,6 +28,18 @@ def unknown(word: str, name: str, known: Mapping[str, object] | list[str]) -> st
     return f"unknown {word} '{name}'.{hint} There are: {', '.join(known)}."
 
 
+def inherited(victim: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a public net's table takes from the victim's; of its weights the features, for the same net.
+
+    Args:
+        victim: the victim's table as parsed.
+        values: the public net's own.
+    """
+    is_same = values.get("net", victim.get("net")) == victim.get("net")
+    left_out = {"weights_as"} if is_same else {"weights_as", "weights"}
+    return {name: value for name, value in victim.items() if name not in left_out}
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetChoice:
     """A classifier of the suite: architecture and training.

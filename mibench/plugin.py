@@ -170,6 +170,12 @@ class Plugin:
         fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
         return {name: value for name, value in fields.items() if isinstance(value, Part)}
 
+    def located(self, folder: Path) -> Self:
+        """The plugin with the paths of its parts' files taken relative to a folder, the suite's."""
+        parts = {name: (part, part.beside(folder)) for name, part in self.spelled().items()}
+        changes: dict[str, Any] = {name: there for name, (part, there) in parts.items() if there is not part}
+        return dataclasses.replace(self, **changes) if changes else self
+
     def _at_default(self) -> frozenset[str]:
         names = set()
         for one in dataclasses.fields(self):

@@ -28,7 +28,7 @@ from mibench.errors import PluginError, SuiteError
 from mibench.metric import Metric
 from mibench.metric_options import beside, metric_tables
 from mibench.more import with_more
-from mibench.net_choice import EmbedderChoice, NetChoice, unknown
+from mibench.net_choice import EmbedderChoice, NetChoice, inherited, unknown
 from mibench.plugin import Plugin, build_dataclass
 from mibench.registry import get_attack, get_defense, get_metric
 from mibench.targets import Limits, Targets
@@ -328,19 +328,12 @@ class _Reader:
         values = raw[table]
         if not isinstance(values, Mapping):
             raise SuiteError(f"{self.at(table)}: must be a table, got {values!r}. Write [{table}] above it.")
-        start = self.inherited(raw["victim"], values) if table == "public_net" else {}
+        start = inherited(raw["victim"], values) if table == "public_net" else {}
         plain = {name: value for name, value in {**start, **values}.items() if name != "recipe"}
         recipe = self.build(Recipe, values.get("recipe", start.get("recipe", {})), f"{table}.recipe")
         choice = self.build(kind, plain, table)
         file = str(self.folder / Path(choice.weights).expanduser()) if choice.weights else ""
         return self.place(lambda: dataclasses.replace(choice, recipe=recipe, weights=file), table)
-
-    @staticmethod
-    def inherited(victim: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-        """What a public net takes from the victim's table; of its weights the features, for the same net."""
-        is_same = values.get("net", victim.get("net")) == victim.get("net")
-        left_out = {"weights_as"} if is_same else {"weights_as", "weights"}
-        return {name: value for name, value in victim.items() if name not in left_out}
 
     def embedder(self, raw: Mapping[str, Any]) -> EmbedderChoice:
         return self.chosen(raw, "embedder", EmbedderChoice)
@@ -362,7 +355,7 @@ class _Reader:
                 raise SuiteError(f"{self.at(place)}: '{name}' is there already. Name it once.")
             tables[name] = plugin, params
         own = {
-            label: beside_suite(self.build(kind, params, f"{table}.{label}"), self.folder)
+            label: self.build(kind, params, f"{table}.{label}").located(self.folder)
             for label, (kind, params) in tables.items()
             if not issubclass(kind, Composition)
         }
@@ -376,13 +369,6 @@ class _Reader:
         if issubclass(kind, Composition):
             params = self.place(lambda: kind.filled(params, own), place)
         return self.build(kind, params, place)
-
-
-def beside_suite(plugin: P, folder: Path) -> P:
-    """The plugin with the paths of its parts' files taken relative to a folder, the suite's."""
-    parts = {name: (part, part.beside(folder)) for name, part in plugin.spelled().items()}
-    changes: dict[str, Any] = {name: there for name, (part, there) in parts.items() if there is not part}
-    return dataclasses.replace(plugin, **changes) if changes else plugin
 
 
 def _find(name: str | Path) -> Path:
