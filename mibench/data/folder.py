@@ -43,7 +43,7 @@ class FolderData:
     """
 
     kind: ClassVar[str] = "folder"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     path: str
     size: int = 64
     channels: int = 3
