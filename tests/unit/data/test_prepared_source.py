@@ -9,7 +9,8 @@ from mibench.data.dividing import Division, divide, write_split
 from mibench.data.prepared import IMAGES, PreparedSet
 from mibench.data.prepared_source import PreparedData
 from mibench.errors import DataError, SuiteError
-from mibench.suite import load_suite
+from mibench.plan import build_plan
+from mibench.suite import list_suites, load_suite
 
 from .make_set import make_set, toy_pixels
 
@@ -106,6 +107,19 @@ def test_split_option_takes_the_place_of_the_data(split: Path) -> None:
     assert suite.data == PreparedData(split=str(split)).filled()
     with pytest.raises(SuiteError, match="do not fit 3 private people"):
         choose("quick", split=split)
+
+
+@pytest.mark.parametrize("name", [one for one in list_suites() if load_suite(one).data.kind == "prepared"])
+def test_no_cell_of_a_built_in_suite_is_blocked(name: str, tmp_path: Path) -> None:
+    wanted = load_suite(name).data
+    who = [f"p{person}" for person in range(30) for _ in range(2)]
+    pixels = toy_pixels(len(who), channels=wanted.channels, size=wanted.size)
+    one = PreparedSet(make_set(tmp_path, pixels, who))
+    file = tmp_path / "split.json"
+    write_split(divide(Division(private=20, public=5, defender=5), one, one, one, file=file), file)
+    plan = build_plan(choose(name, split=file))
+    assert plan.cells
+    assert [cell.blocked for cell in plan.cells if cell.blocked] == []
 
 
 def test_records_tell_the_sets_and_their_terms(split: Path) -> None:
