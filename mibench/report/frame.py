@@ -154,10 +154,12 @@ def reason(record: Json) -> str:
 
 
 def data_label(data: Json) -> str:
-    """A dataset in a few words: kind, image size, number of identities."""
+    """A dataset in a few words: its sets or its kind, image size, number of identities."""
     size = data.get("size")
     height, width = size[-2:] if isinstance(size, list | tuple) and len(size) > 1 else (size, size)
-    words = [str(data.get("kind") or "?")]
+    sets = data.get("sets")
+    named = " + ".join(dict.fromkeys(map(str, sets.values()))) if isinstance(sets, Mapping) else ""
+    words = [plain(named, 40) or str(data.get("kind") or "?")]
     if size is not None:
         words[0] += f" {height}\N{MULTIPLICATION SIGN}{width}"
     if data.get("num_classes") is not None:

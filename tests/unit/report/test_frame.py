@@ -51,6 +51,8 @@ def test_only_rendered_faces_are_shown(make_record: Make) -> None:
     assert may_show_images(make_record())
     assert not may_show_images(make_record(data={"kind": "folder"}))
     assert not may_show_images({})
+    assert may_show_images(make_record(data={"kind": "prepared", "may_publish": True}))
+    assert not may_show_images(make_record(data={"kind": "prepared", "may_publish": "yes"}))
 
 
 def test_a_dataset_is_named_by_kind_size_and_people() -> None:
@@ -60,6 +62,9 @@ def test_a_dataset_is_named_by_kind_size_and_people() -> None:
     )
     assert data_label({"kind": "celeba", "size": 64}) == f"celeba 64{TIMES}64"
     assert data_label({}) == "?"
+    sets = {"private": "celeba", "public": "lfw", "defender": "lfw"}
+    assert data_label({"kind": "prepared", "sets": sets, "num_classes": 9}) == "celeba + lfw, 9 ids"
+    assert data_label({"kind": "prepared", "sets": {"private": "a\x1b[2J"}}) == "a\ufffd[2J"
 
 
 def test_datasets_of_one_name_are_told_apart_by_the_parameters_that_differ(make_record: Make) -> None:
