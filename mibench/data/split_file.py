@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mibench.data.prepared import PreparedSet
 from mibench.data.source import PARTS, Part
 from mibench.data.split import check_disjoint
-from mibench.errors import DataError
+from mibench.errors import DataError, LeakError
 
 SCHEMA = 1
 _CHUNK = 4096  # rows that are digested at a time
@@ -109,6 +109,7 @@ class SplitFile:
 
     def __post_init__(self) -> None:
         check_disjoint({f"{part} part": self.parts[part].identities for part in PARTS})
+        _check_once(self)
 
     @classmethod
     def read(cls, path: str | Path) -> SplitFile:
@@ -116,17 +117,18 @@ class SplitFile:
 
         Raises:
             DataError: it cannot be read, or says something that no split can be.
-            LeakError: one identity stands in two parts.
+            LeakError: one identity stands in two parts, or one image stands twice.
         """
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
             if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
                 raise ValueError(f"its schema is not {SCHEMA}")
+            sets = {name: _link_of(name, link) for name, link in raw["sets"].items()}
             return cls(
                 size=int(raw["size"]),
                 channels=int(raw["channels"]),
-                sets={name: SetLink(**link) for name, link in raw["sets"].items()},
-                parts={part: _part_of(raw["parts"][part]) for part in PARTS},
+                sets=sets,
+                parts={part: _part_of(raw["parts"][part], sets) for part in PARTS},
                 options=dict(raw["options"]),
                 dropped=tuple(raw["dropped"]),
             )
@@ -135,7 +137,7 @@ class SplitFile:
                 f"split {path}: cannot be read ({error.strerror or error}). Make it by `mibench data split`, "
                 "or give another with --split."
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(
                 f"split {path}: is no split file ({error}). Make it anew by `mibench data split`."
             ) from error
@@ -218,9 +220,51 @@ def _row(one: Person) -> list[Any]:
     return [one.name, list(one.train), list(one.test)]
 
 
-def _part_of(raw: Mapping[str, Any]) -> SplitPart:
-    people = tuple(
-        Person(str(name), tuple(int(row) for row in train), tuple(int(row) for row in test))
-        for name, train, test in raw["people"]
-    )
+def _link_of(name: str, raw: Mapping[str, Any]) -> SetLink:
+    link = SetLink(**raw)
+    texts = (link.path, link.digest, link.title, link.terms)
+    # a text in place of false would count as true, and show images
+    if not all(isinstance(text, str) for text in texts) or not isinstance(link.may_publish, bool):
+        raise ValueError(f"a field of the set '{name}' is of another type")
+    return link
+
+
+def _part_of(raw: Mapping[str, Any], sets: Mapping[str, SetLink]) -> SplitPart:
+    if raw["set"] not in sets:
+        raise ValueError(f"a part is of the set '{raw['set']}', which the file does not name")
+    people = tuple(Person(str(name), _rows(train), _rows(test)) for name, train, test in raw["people"])
     return SplitPart(set_name=str(raw["set"]), people=people, digest=str(raw["digest"]))
+
+
+def _rows(raw: Sequence[Any]) -> Rows:
+    if not all(type(row) is int for row in raw):
+        raise ValueError("a row is no whole number")
+    return tuple(raw)
+
+
+def _check_once(split: SplitFile) -> None:
+    """Raise LeakError where a set stands under two names, or a person or an image twice."""
+    by_digest: dict[str, str] = {}
+    for name, link in split.sets.items():
+        if (other := by_digest.setdefault(link.digest, name)) != name:
+            raise LeakError(
+                f"split: the sets '{other}' and '{name}' hold the same images of the same people. Divide one "
+                "of them."
+            )
+    taken: dict[str, set[int]] = {name: set() for name in split.sets}
+    for part in PARTS:
+        names: set[str] = set()
+        used = taken[split.parts[part].set_name]
+        for one in split.parts[part].people:
+            rows = (*one.train, *one.test)
+            if one.name in names:
+                raise LeakError(
+                    f"split: identity '{one.name}' stands twice in the {part} part. Name it once."
+                )
+            if len({*rows}) != len(rows) or not used.isdisjoint(rows):
+                raise LeakError(
+                    f"split: '{one.name}' of the {part} part has an image that stands twice in the file, to "
+                    "train on, to test on or as someone else's. Give every image one place."
+                )
+            names.add(one.name)
+            used.update(rows)
