@@ -40,6 +40,7 @@ COLUMNS = (
     "own_likeness",
 )
 Names = dict[str, list[str]]
+_IGNORE = b"*\n"
 
 
 def file_names(images: SplitImages) -> Names:
@@ -110,7 +111,7 @@ def write_report(
         shown: pairs on a sheet at most.
 
     Raises:
-        DataError: a manifest cannot be read, or the folder cannot be written to.
+        DataError: a manifest cannot be read, or the folder cannot be written to or is somebody else's.
     """
     found = entries(images, duplicates, likenesses, file_names(images))
     files = {CSV: _csv(found), JSON: _json(images, found, duplicates, likenesses, options)}
@@ -119,9 +120,15 @@ def write_report(
         _sheet(images, [_faces(images, one) for one in _faces_of(likenesses)[:shown]], "Likenesses"),
     )
     files |= {name: sheet for name, sheet in zip(SHEETS, sheets) if sheet}
+    ignore = folder / ".gitignore"
     try:
+        if ignore.exists() and ignore.read_bytes() != _IGNORE:
+            raise DataError(
+                f"overlap {folder}: has a .gitignore of its own, so it is none of these reports. Give a new "
+                "folder by --out."
+            )
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / ".gitignore", b"*\n")
+        write_atomically(ignore, _IGNORE)
         for name in {*SHEETS} - {*files}:
             (folder / name).unlink(missing_ok=True)
         for name, content in files.items():
