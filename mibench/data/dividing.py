@@ -65,21 +65,30 @@ def divide(
     """A split of prepared sets, for a file at `file`; nothing is written.
 
     Private people are drawn first, then the defender's, then the attacker's: no identity of a set is drawn
-    twice. Sets of other names may be three times the same.
+    twice, and nobody of whom another set has a file, byte for byte, that an earlier part has. The three sets
+    may be the same.
 
     Raises:
-        DataError: too few people, two sets of one name, other sizes or channels, or a set that does not say
-            who is on its images where people are needed.
+        DataError: too few people, two sets of one name, one set of two names, other sizes or channels, or a
+            set that does not say who is on its images where people are needed.
     """
     sets = dict(zip(PARTS, (private, public, defender)))
     _check_sets(sets)
     taken: dict[str, set[str]] = {one.info.name: set() for one in sets.values()}
+    files = {one.info.name: _files_of(one) for one in sets.values()} if len(taken) > 1 else {}
+    used: set[bytes] = set()
     drawn: dict[Part, tuple[Person, ...]] = {}
     for part in ("private", "defender", "public"):
         info = sets[part].info
-        rows = {name: got for name, got in sets[part].rows_of.items() if name not in taken[info.name]}
+        own = files.get(info.name, [])
+        rows = {
+            name: got
+            for name, got in sets[part].rows_of.items()
+            if name not in taken[info.name] and used.isdisjoint(own[got.start : got.stop])
+        }
         names = _draw(division, part, rows, sets)
         taken[info.name] |= set(names)
+        used.update(*(own[rows[name].start : rows[name].stop] for name in names))
         drawn[part] = tuple(_person(division, part, name, rows[name]) for name in names)
     return SplitFile(
         size=private.info.size,
@@ -128,16 +137,36 @@ def _check_sets(sets: dict[Part, PreparedSet]) -> None:
                     f"split: the {part} set {one.root} has {name} {getattr(one.info, name)}, the private set "
                     f"{private.root} {wanted}. Prepare them alike."
                 )
-        if one.info.name == private.info.name and one.info.digest != private.info.digest:
-            raise DataError(
-                f"split: {one.root} and {private.root} are two sets called '{one.info.name}'. Prepare one of "
-                "them under another --name."
-            )
+        for other in sets.values():
+            if one.info.name == other.info.name and one.info.digest != other.info.digest:
+                raise DataError(
+                    f"split: {one.root} and {other.root} are two sets called '{one.info.name}'. Prepare one "
+                    "of them under another --name."
+                )
+            if one.info.name != other.info.name and one.info.digest == other.info.digest:
+                raise DataError(
+                    f"split: {one.root} and {other.root} hold the same images of the same people, called "
+                    f"'{one.info.name}' and '{other.info.name}'. Give one of them alone."
+                )
         if part != "public" and not one.info.has_identities:
             raise DataError(
                 f"split: the {part} set {one.root} does not say who is on an image ({one.info.title}). Take "
                 "it for the public part alone."
             )
+
+
+def _files_of(found: PreparedSet) -> list[bytes]:
+    """Half of the SHA-256 of the file behind each row: enough to tell files apart.
+
+    Raises:
+        DataError: the manifest cannot be read.
+    """
+    try:
+        return [bytes.fromhex(line["sha256"])[:16] for line in found.manifest()]
+    except ValueError as error:
+        raise DataError(
+            f"split: the manifest in {found.root} holds what is no SHA-256 ({error}). Prepare it again."
+        ) from error
 
 
 def _draw(division: Division, part: Part, rows: dict[str, range], sets: dict[Part, PreparedSet]) -> list[str]:

@@ -34,7 +34,8 @@ def split(tmp_path: Path) -> Path:
 
     private, names = faces(0, 4, 8)
     public, others = faces(610, 6, 2)
-    public = np.concatenate([public, private[5:6], np.full((1, 3, 32, 32), 9, dtype=np.uint8)])
+    again = private[5:6] // 2 * 2  # other bytes: `split` sees the same ones by itself
+    public = np.concatenate([public, again, np.full((1, 3, 32, 32), 9, dtype=np.uint8)])
     defender, known = faces(700, 3, 4)
     sets = [
         make_set(tmp_path, private, names, name="mine", may_publish=False),
@@ -74,6 +75,14 @@ def test_pictures_alone_train_no_net(split: Path, capsys: pytest.CaptureFixture[
     assert main(["data", "overlap", str(split), "--epochs", "0", "--out", str(split.parent / "here")]) == 0
     assert "accuracy" not in capsys.readouterr().out
     assert "identity" not in json.loads((split.parent / "here" / "overlap.json").read_text())
+
+
+def test_a_gitignore_of_the_user_is_not_replaced(split: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ignore = split.parent / ".gitignore"
+    ignore.write_text("*.log\n")
+    assert main(["data", "overlap", str(split), "--epochs", "0", "--out", str(split.parent)]) == 2
+    assert ignore.read_text() == "*.log\n"
+    assert "has a .gitignore of its own" in " ".join(capsys.readouterr().err.split())
 
 
 def test_dropping_writes_a_split_beside(split: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mibench.data.dividing import Division, divide, write_split
-from mibench.data.prepared import PreparedSet
+from mibench.data.prepared import MANIFEST, PreparedSet
 from mibench.data.source import PARTS
 from mibench.data.split_file import Person, SplitFile, part_digest
 from mibench.errors import DataError, LeakError
@@ -116,7 +118,7 @@ def test_sets_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     small = faces(tmp_path, name="small", size=8)
     with pytest.raises(DataError, match=r"public set .*small has size 8, the private set"):
         divide(Division(private=3), one, small, one, file=tmp_path / "s.json")
-    nameless = faces(tmp_path, name="nameless", has_identities=False)
+    nameless = faces(tmp_path, name="nameless", seed=2, has_identities=False)
     with pytest.raises(DataError, match=r"defender set .* does not say who is on an image"):
         divide(Division(private=3), one, nameless, nameless, file=tmp_path / "s.json")
     split = divide(Division(private=3), one, nameless, one, file=tmp_path / "s.json")
@@ -124,6 +126,36 @@ def test_sets_that_do_not_fit_each_other_are_refused(tmp_path: Path) -> None:
     twin = faces(tmp_path / "twin", seed=5)
     with pytest.raises(DataError, match="two sets called 'toy'"):
         divide(Division(private=3), one, twin, one, file=tmp_path / "s.json")
+    other = faces(tmp_path, name="other", seed=8)
+    with pytest.raises(DataError, match="two sets called 'toy'"):  # none of them the private one
+        divide(Division(private=3), other, twin, one, file=tmp_path / "s.json")
+    again = faces(tmp_path, name="again")
+    with pytest.raises(DataError, match="the same people, called 'toy' and 'again'"):
+        divide(Division(private=3), one, again, again, file=tmp_path / "s.json")
+
+
+def test_nobody_of_whom_an_earlier_part_has_a_file_is_drawn(tmp_path: Path) -> None:
+    """One set prepared twice with other crops: other pixels and names, the same files."""
+    who = [f"p{person}" for person in range(PEOPLE) for _ in range(3)]
+    first = toy_pixels(len(who))
+    second = toy_pixels(len(who), seed=1)
+    mine = make_set(tmp_path, first, who, name="mine")
+    theirs = make_set(tmp_path, second, [f"q{name}" for name in who], name="theirs")
+    sources = (mine / MANIFEST).read_text(encoding="utf-8").splitlines()
+    copied = (theirs / MANIFEST).read_text(encoding="utf-8").splitlines()
+    for line in range(1, len(copied), 3):  # one file of each person is the same
+        digest = sources[line].split(",")[3]
+        copied[line] = ",".join([*copied[line].split(",")[:3], digest, *copied[line].split(",")[4:]])
+    (theirs / MANIFEST).write_text("\n".join(copied) + "\n", encoding="utf-8")
+    one, other = PreparedSet(mine), PreparedSet(theirs)
+    split = divide(Division(private=4), one, other, other, file=tmp_path / "s.json")
+    names = {part: {person.name for person in split.parts[part].people} for part in PARTS}
+    assert names["public"] | names["defender"] == {f"q{name}" for name in set(who) - names["private"]}
+    last = copied[-1].split(",")
+    copied[-1] = ",".join([*last[:3], "none", *last[4:]])
+    (theirs / MANIFEST).write_text("\n".join(copied) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="holds what is no SHA-256"):
+        divide(Division(private=4), one, other, other, file=tmp_path / "s.json")
 
 
 def test_another_split_is_not_overwritten_unasked(tmp_path: Path) -> None:
@@ -184,6 +216,8 @@ def test_digest_is_of_images_names_and_roles() -> None:
         ("[]", "its schema is not 1"),
         ('{"schema": 2}', "its schema is not 1"),
         ('{"schema": 1}', "is no split file"),
+        ('{"schema": 1, "size": Infinity}', "is no split file"),
+        ("[" * 100_000, "is no split file"),
     ],
 )
 def test_what_is_no_split_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -196,13 +230,65 @@ def test_what_is_no_split_is_refused(tmp_path: Path, text: str, message: str) ->
 
 
 def test_a_person_in_two_parts_is_a_leak(tmp_path: Path) -> None:
-    one, file = faces(tmp_path), tmp_path / "s.json"
+    def act(raw: Any) -> None:
+        raw["parts"]["public"]["people"].append(raw["parts"]["private"]["people"][0])
+
+    with pytest.raises(LeakError, match="is both in the private part and the public part"):
+        SplitFile.read(rewritten(tmp_path, act))
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda raw: raw["sets"]["toy"].update(may_publish="false"), "'toy' is of another type"),
+        (lambda raw: raw["sets"]["toy"].update(path=3), "'toy' is of another type"),
+        (lambda raw: raw["parts"]["public"].update(set="other"), "'other', which the file does not name"),
+        (lambda raw: raw["parts"]["public"]["people"][0][1].append(1.5), "no whole number"),
+        (lambda raw: raw["parts"]["public"]["people"][0][1].append(True), "no whole number"),
+    ],
+)
+def test_a_split_of_other_types_is_refused(tmp_path: Path, act: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        SplitFile.read(rewritten(tmp_path, act))
+
+
+def rewritten(root: Path, act: Callable[[Any], object]) -> Path:
+    one, file = faces(root), root / "s.json"
     write_split(divide(Division(private=3), one, one, one, file=file), file)
     raw = json.loads(file.read_text(encoding="utf-8"))
-    raw["parts"]["public"]["people"].append(raw["parts"]["private"]["people"][0])
+    act(raw)
     file.write_text(json.dumps(raw), encoding="utf-8")
-    with pytest.raises(LeakError, match="is both in the private part and the public part"):
-        SplitFile.read(file)
+    return file
+
+
+def give_a_row_to_another_part(raw: Any) -> None:
+    raw["parts"]["public"]["people"][0][1].append(raw["parts"]["private"]["people"][0][1][0])
+
+
+def keep_a_training_image_for_testing(raw: Any) -> None:
+    raw["parts"]["private"]["people"][0][2].append(raw["parts"]["private"]["people"][0][1][0])
+
+
+def name_a_person_twice(raw: Any) -> None:
+    raw["parts"]["public"]["people"].append([raw["parts"]["public"]["people"][0][0], [0], []])
+
+
+def name_a_set_twice(raw: Any) -> None:
+    raw["sets"]["twin"] = raw["sets"]["toy"]
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (give_a_row_to_another_part, "of the public part has an image that stands twice"),
+        (keep_a_training_image_for_testing, "of the private part has an image that stands twice"),
+        (name_a_person_twice, "stands twice in the public part"),
+        (name_a_set_twice, "'toy' and 'twin' hold the same images"),
+    ],
+)
+def test_what_stands_twice_is_a_leak(tmp_path: Path, act: Callable[[Any], None], message: str) -> None:
+    with pytest.raises(LeakError, match=message):
+        SplitFile.read(rewritten(tmp_path, act))
 
 
 def test_odd_names_survive(tmp_path: Path) -> None:
