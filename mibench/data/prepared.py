@@ -12,6 +12,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from mibench.errors import DataError
 
@@ -30,6 +32,7 @@ SCHEMA = 1
 INFO, IMAGES, MANIFEST, SKIPPED = "set.json", "images.npy", "manifest.csv", "skipped.csv"
 COLUMNS = ("row", "identity", "file", "sha256", "width", "height", "mode")
 SKIP_COLUMNS = ("file", "reason")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +181,30 @@ def _read_info(root: Path) -> SetInfo:
         raw = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(raw, Mapping) or raw.get("schema") != SCHEMA:
             raise ValueError(f"schema is not {SCHEMA}")
-        return SetInfo(**raw)
-    except (OSError, ValueError, TypeError) as error:
+        info = SetInfo(**raw)
+        _check_info(info)
+        return info
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"prepared set {root}: {INFO} cannot be used ({error}). {_AGAIN}") from error
+
+
+def _check_info(info: SetInfo) -> None:
+    """Raise ValueError where a field of `set.json` is not of its type, or a file name leads elsewhere."""
+    try:
+        TypeAdapter(SetInfo).validate_json(info.to_json(), strict=True)
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"'{place}': {first['msg']}") from error
+    absent = sorted({IMAGES, MANIFEST, SKIPPED} - set(info.files))
+    if absent:
+        raise ValueError(f"no digest of {', '.join(absent)} is recorded")
+    for name, state in info.files.items():
+        # a set that came from elsewhere must not make us read other files of this machine
+        if name in {"", ".", ".."} or re.search(r"[/\\\0]", name):
+            raise ValueError(f"the file name '{name}' leads out of the folder")
+        if not SHA256.fullmatch(str(state.get("sha256"))) or not isinstance(state.get("bytes"), int):
+            raise ValueError(f"'{name}' has no SHA-256 or no number of bytes")
 
 
 def _lines(file: Path, columns: tuple[str, ...], root: Path) -> Iterator[dict[str, str]]:
@@ -189,6 +213,13 @@ def _lines(file: Path, columns: tuple[str, ...], root: Path) -> Iterator[dict[st
             reader = csv.DictReader(opened)
             if tuple(reader.fieldnames or ()) != columns:
                 raise DataError(f"prepared set {root}: {file.name} has not the columns {columns}. {_AGAIN}")
-            yield from reader
+            for line in reader:
+                # csv gives too many cells the key None, and too few the value
+                if None in line or None in line.values():
+                    raise DataError(
+                        f"prepared set {root}: {file.name}, line {reader.line_num}: it has too few or too "
+                        f"many cells. {_AGAIN}"
+                    )
+                yield line
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"prepared set {root}: {file.name} cannot be read ({error}). {_AGAIN}") from error

@@ -17,13 +17,24 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from mibench.atomic import replace_file
-from mibench.data.prepared import COLUMNS, IMAGES, INFO, MANIFEST, SKIP_COLUMNS, SKIPPED, SetInfo
+from mibench.data.prepared import (
+    COLUMNS,
+    IMAGES,
+    INFO,
+    MANIFEST,
+    SHA256,
+    SKIP_COLUMNS,
+    SKIPPED,
+    SetInfo,
+)
 from mibench.data.spelling import spelled
 from mibench.errors import DataError
 
@@ -189,16 +200,30 @@ def read_progress(root: Path) -> Progress | None:
         raw = json.loads((root / PROGRESS).read_text(encoding="utf-8"))
         if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
             return None
-        return Progress(**{**raw, "position": Position(**raw["position"])})
-    except (OSError, ValueError, TypeError, KeyError):
+        found = Progress(**{**raw, "position": Position(**raw["position"])})
+        return TypeAdapter(Progress).validate_python(dataclasses.asdict(found))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 
 
 def written_digests(root: Path) -> Iterator[str]:
-    """SHA-256 of the file behind each row of an unfinished set."""
-    with (root / MANIFEST).open(encoding="utf-8", newline="") as opened:
-        for line in csv.DictReader(opened):
-            yield line["sha256"]
+    """SHA-256 of the file behind each row of an unfinished set.
+
+    Raises:
+        DataError: its manifest is damaged.
+    """
+    place = COLUMNS.index("sha256")
+    try:
+        with (root / MANIFEST).open(encoding="utf-8", newline="") as opened:
+            for line in islice(csv.reader(opened), 1, None):
+                if len(line) != len(COLUMNS) or not SHA256.fullmatch(line[place]):
+                    raise ValueError(f"a line begins '{spelled(','.join(line)[:60])}'")
+                yield line[place]
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"unfinished set {spelled(str(root))}: {MANIFEST} is damaged ({error}). Begin anew with "
+            "--restart."
+        ) from error
 
 
 @contextmanager

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from mibench.data.prepared import IMAGES, INFO, PreparedSet, SetInfo
 from mibench.data.preparing_state import LOCK, PART, PROGRESS, Progress, read_progress
-from mibench.data.verifying import check_info
 from mibench.errors import DataError
 
 State = Literal["complete", "unfinished", "damaged"]
@@ -76,7 +72,6 @@ def shelved(folder: Path) -> Shelved:
         return _unfinished(folder)
     try:
         info = PreparedSet(folder).info
-        check_info(info)
     except DataError as error:
         return Shelved(folder=folder, state="damaged", text=str(error))
     for name, state in sorted(info.files.items()):
@@ -91,7 +86,7 @@ def shelved(folder: Path) -> Shelved:
 
 def _unfinished(folder: Path) -> Shelved:
     """How far a preparation has got, as far as that can be read: a kill may have left nothing."""
-    progress = _checked(read_progress(folder))
+    progress = read_progress(folder)
     if is_held(folder):
         text = "another process prepares it at this moment"
     elif progress is not None:
@@ -103,16 +98,6 @@ def _unfinished(folder: Path) -> Shelved:
     if progress is not None:
         text = f"{progress.done:,} of about {progress.total:,} files done; {text}"
     return Shelved(folder=folder, state="unfinished", progress=progress, text=text)
-
-
-def _checked(progress: Progress | None) -> Progress | None:
-    """The progress, or None where its fields are not of their types."""
-    if progress is None:
-        return None
-    try:
-        return TypeAdapter(Progress).validate_python(dataclasses.asdict(progress))
-    except ValidationError:
-        return None
 
 
 def is_held(folder: Path) -> bool:

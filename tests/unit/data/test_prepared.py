@@ -63,6 +63,33 @@ def test_a_missing_row_is_refused(folder: Path) -> None:
         _ = PreparedSet(folder).rows_of
 
 
+@pytest.mark.parametrize("cells", ["", ",RGB,more"])
+def test_a_line_of_other_length_is_refused(folder: Path, cells: str) -> None:
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    lines[2] = lines[2].removesuffix(",RGB") + cells
+    (folder / MANIFEST).write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(DataError, match="line 3: it has too few or too many cells"):
+        _ = PreparedSet(folder).rows_of
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"may_publish": "false"}, "'may_publish'"),
+        ({"files": {}}, "no digest of"),
+        ({"size": 1e400}, "'size'"),
+    ],
+)
+def test_a_set_json_of_other_types_is_refused(folder: Path, fields: dict[str, object], said: str) -> None:
+    raw = json.loads((folder / INFO).read_text())
+    (folder / INFO).write_text(json.dumps({**raw, **fields}))
+    with pytest.raises(DataError, match=said):
+        PreparedSet(folder)
+    (folder / INFO).write_text("[" * 100_000)
+    with pytest.raises(DataError, match="cannot be used"):
+        PreparedSet(folder)
+
+
 def test_fields_of_set_json_are_those_of_the_class(folder: Path) -> None:
     raw = json.loads((folder / INFO).read_text())
     (folder / INFO).write_text(json.dumps({**raw, "surprise": 1}))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mibench.data import preparing_state, preparing_work
-from mibench.data.prepared import IMAGES, PreparedSet
+from mibench.data.prepared import IMAGES, MANIFEST, PreparedSet
 from mibench.data.preparing import Interrupted, Request, prepare
 from mibench.data.preparing_state import LOCK, PROGRESS, PartFolder, locked, read_progress
 from mibench.errors import DataError
@@ -202,6 +202,16 @@ def test_a_file_that_lost_its_end_is_noticed(tmp_path: Path, monkeypatch: pytest
         prepare(asked(source, tmp_path / "set"))
 
 
+def test_a_damaged_manifest_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = begun(tmp_path, monkeypatch)
+    manifest = tmp_path / "set.part" / MANIFEST
+    data = manifest.read_bytes()
+    for torn in (data[:-30] + bytes(30), data[:-30] + b"\xff" * 30, data[:-30] + b"," * 30):
+        manifest.write_bytes(torn)
+        with pytest.raises(DataError, match=r"manifest.csv is damaged .* Begin anew with --restart"):
+            prepare(asked(source, tmp_path / "set"))
+
+
 def test_two_processes_do_not_write_one_set(tmp_path: Path) -> None:
     source = photos(tmp_path / "photos")
     with (
@@ -232,6 +242,6 @@ def test_room_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_progress_that_is_none_of_ours_is_none(tmp_path: Path) -> None:
     assert read_progress(tmp_path) is None
-    for text in ("", "[]", '{"schema": 1}', '{"schema": 2}', "\udcff"):
+    for text in ("", "[]", '{"schema": 1}', '{"schema": 2}', "\udcff", "[" * 100_000):
         (tmp_path / PROGRESS).write_text(text, errors="surrogateescape")
         assert read_progress(tmp_path) is None
