@@ -17,7 +17,7 @@ from mibench.evidence import Faces, Gallery, look
 from mibench.one_cell import cell_suite, check_cell_suite, plugin_files
 from mibench.plan import Plan
 from mibench.record import Record
-from mibench.report import save_cell_images
+from mibench.report import remove_cell_images, save_cell_images
 from mibench.report.evidence import FILE, SUITE_FILE, Evidence, facts_of, read_evidence
 from mibench.report.frame import WITHHELD, may_show_images
 from mibench.report.places import withheld
@@ -34,8 +34,8 @@ def export_images(
 ) -> list[Path]:
     """Write `folder/cells/<cell>/` for every cell: suite, evidence and images; returns the files.
 
-    Images that may not be shown go to `folder/withheld/`, which git ignores. Nearest means: of all private
-    training images the one with
+    Images that may not be shown go to `folder/withheld/`, which git ignores; those that a run under other
+    terms left in the cell's folder are removed. Nearest means: of all private training images the one with
     the closest features of the judge. What a cell has already is not computed again, since its name covers
     all that it depends on; files whose content stays are not touched.
 
@@ -76,6 +76,8 @@ class _Export:
         before = _known(place)
         shots = None if before is None else before.shots
         may_show = may_show_images(vars(record))
+        if not may_show:
+            remove_cell_images(place)
         pictures = place if may_show else self.folder / WITHHELD / "cells" / cell.id
         shows = not (pictures / "reconstructions.png").is_file()
         if record.status == "ok" and (shows or shots is None):

@@ -83,13 +83,23 @@ class PreparedData:
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
     def told(self) -> dict[str, Any]:
-        """The sets behind the parts, and whether their images may be shown; see Source."""
+        """The sets behind the parts, and whether their images may be shown; see Source.
+
+        They may where the split says so and each set still does: a set that is prepared anew under other
+        terms has the same digest.
+
+        Raises:
+            DataError: the file or a set of it cannot be read, or is another one.
+        """
         file = self._file()
         sets = {part: file.parts[part].set_name for part in PARTS}
+        now = file.open_sets(self.split)
         return {
             "sets": sets,
-            "terms": {name: link.terms for name, link in file.sets.items()},
-            "may_publish": all(link.may_publish for link in file.sets.values()),
+            "terms": {name: found.info.terms for name, found in now.items()},
+            "may_publish": all(
+                link.may_publish and now[name].info.may_publish for name, link in file.sets.items()
+            ),
         }
 
     def identities(self) -> dict[Part, tuple[str, ...]]:

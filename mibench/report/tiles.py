@@ -80,6 +80,12 @@ def save_cell_images(
     return [*paths, write_bytes(folder / "reconstructions.png", picture)]
 
 
+def remove_cell_images(folder: Path) -> None:
+    """Remove what `save_cell_images` writes; a folder without it stays as it is."""
+    for name in (*(f"{kind}.png" for kind in HEADINGS), "cell.json", "reconstructions.png"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def _check(kind: str, tiles: Tiles, like: tuple[int, ...], num_labels: int, num_flags: int) -> None:
     """ValueError unless the tiles are what `save_cell_images` asks for."""
     fits = tiles.ndim == 5 and tiles.dtype == np.uint8 and tiles.shape[2:] == like[2:]

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import torch
 
 from mibench.choose import choose
 from mibench.data.dividing import Division, divide, write_split
-from mibench.data.prepared import IMAGES, PreparedSet
+from mibench.data.prepared import IMAGES, INFO, PreparedSet
 from mibench.data.prepared_source import PreparedData
 from mibench.errors import DataError, SuiteError
 from mibench.plan import build_plan
@@ -127,3 +128,19 @@ def test_records_tell_the_sets_and_their_terms(split: Path) -> None:
     assert told["may_publish"] is False
     assert told["sets"] == {"private": "toy", "public": "toy", "defender": "toy"}
     assert "toy" in told["terms"]
+
+
+def test_images_may_be_shown_where_split_and_set_both_say_so(split: Path) -> None:
+    """A set that is prepared anew under other terms has the same digest."""
+    info = split.parent.parent / INFO
+
+    def told(*, in_set: bool, in_split: bool) -> bool:
+        for file, value in ((info, in_set), (split, in_split)):
+            raw = json.loads(file.read_text(encoding="utf-8"))
+            (raw["sets"]["toy"] if file == split else raw)["may_publish"] = value
+            file.write_text(json.dumps(raw), encoding="utf-8")
+        return bool(PreparedData(split=str(split)).filled().told()["may_publish"])
+
+    assert told(in_set=True, in_split=True)
+    assert not told(in_set=True, in_split=False)
+    assert not told(in_set=False, in_split=True)

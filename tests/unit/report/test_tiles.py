@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mibench.errors import RecordError
-from mibench.report import save_cell_images
+from mibench.report import remove_cell_images, save_cell_images
 from mibench.report.tiles import PAPER, _paletted, enlarge, read_layout, read_tiles
 
 Make = Callable[..., Any]
@@ -34,6 +34,15 @@ def test_strips_come_back_bit_for_bit(make_tiles: Make, tmp_path: Path) -> None:
     assert (layout.labels, layout.protected, layout.size) == (tuple(LABELS), tuple(PROTECTED), (32, 32))
     for kind, expected in zip(("real", "got", "nearest"), tiles):
         assert np.array_equal(read_tiles(tmp_path / "cell", kind, layout), expected)  # type: ignore[arg-type]
+
+
+def test_all_that_is_written_can_be_removed(make_tiles: Make, tmp_path: Path) -> None:
+    save(tmp_path / "cell", make_tiles("bido", num=3))
+    (tmp_path / "cell" / "evidence.json").write_text("{}")
+    for _ in range(2):
+        remove_cell_images(tmp_path / "cell")
+        assert [path.name for path in (tmp_path / "cell").iterdir()] == ["evidence.json"]
+    remove_cell_images(tmp_path / "absent")
 
 
 def test_strips_have_no_margins(make_tiles: Make, tmp_path: Path) -> None:
