@@ -123,6 +123,8 @@ def _flat(path: str | Path, found: Mapping[Any, Any]) -> dict[str, Tensor]:
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WeightsError(f"weights {path}: entry {short(name)} is {_kind(value)}, not a tensor. {_ASK}")
+        if value.layout is not torch.strided or value.is_meta:
+            raise WeightsError(f"weights {path}: entry {short(name)} is no tensor of plain numbers. {_ASK}")
     return dict(found)
 
 

@@ -82,6 +82,8 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path: Path) -> None:
         ({"epoch": 3}, "entry 'epoch' is of type int, not a tensor"),
         ({3: torch.ones(1)}, "entry 3 is of type Tensor"),
         ([torch.ones(1)], "its content is of type list, not a table"),
+        ({"w": torch.ones(2, 2).to_sparse()}, "entry 'w' is no tensor of plain numbers"),
+        ({"w": torch.ones(2, device="meta")}, "entry 'w' is no tensor of plain numbers"),
         (nn.Linear(1, 1), "cannot be read as tensors alone"),
     ],
 )
