@@ -146,7 +146,7 @@ def test_accuracies_of_the_victim_agree_with_scikit_learn(name: str, judged: Cas
     rows = torch.rand(50, CLASSES, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(50) % 4
     rows[::3, :] += torch.tensor(one_hots(labels[::3].tolist()))
-    test = dataclasses.replace(judged.private_test, images=rows[:, None, None, :], labels=labels)
+    test = dataclasses.replace(judged.private_test, pixels=rows[:, None, None, :], labels=labels)
     chosen = torch.ones(50, dtype=torch.bool) if name == "mc_all" else labels == 0  # the fixture's one model
     expected = accuracy_score(labels[chosen], rows[chosen].argmax(1))
     assert 0.3 < expected < 0.95
@@ -162,7 +162,7 @@ def test_false_accepts_agree_with_scikit_learn(name: str, make_case: MakeCase) -
     rows[:, 0] += 0.3
     people = torch.arange(60) % 3
     case = make_case([(0.0,) * CLASSES], [0], models=(((0,), 2),))
-    public = dataclasses.replace(case.defender_public, images=rows[:, None, None, :], labels=people)
+    public = dataclasses.replace(case.defender_public, pixels=rows[:, None, None, :], labels=people)
     case = dataclasses.replace(case, defender_public=public)
     taken = (rows if name == "far_public" else rows[people == 2]).argmax(1) == 0
     table = confusion_matrix(np.zeros(len(taken)), taken, labels=[0, 1])
