@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -14,7 +15,8 @@ def write_atomically(file: Path, payload: bytes) -> None:
 
 def replace_file(file: Path, payload: bytes) -> None:
     """As `write_atomically`, for a file whose folder must be there: FileNotFoundError where it is not."""
-    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
+    # the number of a process is not its own: in two containers on one store the first process has number 1
+    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with aside.open("wb") as opened:
             opened.write(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -75,7 +76,11 @@ class Pool:
         from loky import get_reusable_executor
 
         self.pool = get_reusable_executor(
-            max_workers=self.jobs, timeout=None, initializer=start_worker, env=_WORKER_ENV
+            max_workers=self.jobs,
+            timeout=None,
+            initializer=start_worker,
+            initargs=(os.getpid(),),
+            env=_WORKER_ENV,
         )
         try:
             self.flying[self.pool.submit(work, job)] = job

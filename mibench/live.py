@@ -17,7 +17,7 @@ from mibench.estimate import Estimates
 from mibench.key import Key
 from mibench.plan import Plan
 from mibench.record import Record
-from mibench.runner import CellDone, Event, TaskDone, TaskFailed, TaskProgress, TaskStarted
+from mibench.runner import CellDone, Event, TaskDone, TaskElsewhere, TaskFailed, TaskProgress, TaskStarted
 from mibench.task import Task
 
 _SURE = 0.05  # below this share of its steps a task's pace says little about its end
@@ -80,6 +80,8 @@ class Live:
         match event:
             case TaskStarted(task):
                 self._started(task)
+            case TaskElsewhere(task, owner):
+                self._say(f"    wait  {task.title} ({owner} is at it)")
             case TaskProgress(task, done, total, values):
                 self._moved(task, done, total, values)
             case TaskDone(task, how, wall_s):
@@ -141,6 +143,8 @@ class Live:
             self._say(f"{wall_s:6.1f} s  {task.title}")
         elif how == "zoo":
             self._say(f"     zoo  {task.title}")
+        elif how == "elsewhere":
+            self._say(f"   there  {task.title}")
 
     def _forget(self, task: Task) -> None:
         self.todo.pop(task.key, None)

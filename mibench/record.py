@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,7 +187,8 @@ def write_records(path: Path | str, records: Iterable[Record]) -> None:
 def write_lines(path: Path | str, lines: Iterable[str]) -> None:
     """Replace a file of lines as a whole; RecordError where it cannot be written."""
     file = Path(path)
-    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}")
+    # two containers that share a folder may both be process 1
+    aside = file.with_name(f"{file.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with aside.open("w", encoding="utf-8") as opened:

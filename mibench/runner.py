@@ -18,6 +18,7 @@ from mibench.errors import StoreError
 from mibench.executors import Executor, InProcess, Pool
 from mibench.flags import with_comparisons
 from mibench.key import Key
+from mibench.lease import Leases
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
 from mibench.recording import Failure, failed_record, measured_record
@@ -27,6 +28,7 @@ from mibench.worker import Job, Outcome, find_device
 from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.1  # whether another process has ended what this one waits for
 # rough shares of time, only to start the longest chain of tasks first; judge and measure come before
 # everything, because they are short and bring the first records early
 _WEIGHTS = {
@@ -51,6 +53,14 @@ class TaskStarted:
 
 
 @dataclass(frozen=True)
+class TaskElsewhere:
+    """Another process is at a task that this one could start; told once."""
+
+    task: Task
+    owner: str
+
+
+@dataclass(frozen=True)
 class TaskProgress:
     """How far a task is: steps done, steps in all, named losses."""
 
@@ -62,10 +72,10 @@ class TaskProgress:
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A task's artifact is there: it was there before, was made, or was taken from the zoo."""
+    """A task's artifact is there: it was before, was made here or elsewhere, or was taken from the zoo."""
 
     task: Task
-    how: Literal["hit", "ran", "zoo"]
+    how: Literal["hit", "ran", "zoo", "elsewhere"]
     wall_s: float = 0.0
 
 
@@ -85,7 +95,7 @@ class CellDone:
     record: Record
 
 
-Event = TaskStarted | TaskProgress | TaskDone | TaskFailed | CellDone
+Event = TaskStarted | TaskElsewhere | TaskProgress | TaskDone | TaskFailed | CellDone
 OnEvent = Callable[[Event], None]
 
 
@@ -105,7 +115,8 @@ def run(
     """Make what is missing, and return the record of every cell in plan order.
 
     Only measurements have to be there. A missing intermediate result is made again where something that is
-    missing itself depends on it, and not otherwise.
+    missing itself depends on it, and not otherwise. What another process on the same store is at, this one
+    waits for, and does itself where the other fails or dies.
 
     Args:
         plan: what to do.
@@ -144,6 +155,8 @@ class _Run:
         self.present: set[Key] = set()
         self.waiting: dict[Key, Task] = {}
         self.flying: set[Key] = set()
+        self.leases = Leases(store.root)
+        self.elsewhere: set[Key] = set()  # of which others hold the leases, or held them
         self.suspects: set[Key] = set()
         self.raised: dict[Key, Failure] = {}
         self.failures: dict[Key, Failure] = {}
@@ -162,7 +175,8 @@ class _Run:
         self.close_cells()
         try:
             while self.waiting or self.flying:
-                self.start()
+                if not self.start() and not self.flying:
+                    time.sleep(_LOOK_EVERY_S)
                 for job, outcome in self.executor.poll():
                     self.finish(job.task, outcome)
                 self.close_cells()
@@ -171,6 +185,8 @@ class _Run:
             with contextlib.suppress(OSError):  # a full disk, of which the first error tells
                 self.write()
             raise
+        finally:
+            self.leases.close()  # after the workers were stopped
         # which of two failures came first depends on the workers, the first in the plan does not
         for i, cell in enumerate(self.plan.cells):
             if cell.measure in self.failures:
@@ -192,8 +208,9 @@ class _Run:
             present -= {key for key in unsure if not self.store.verify(key)}
             verified |= unsure
 
-    def start(self) -> None:
-        """Hand out ready tasks, those with most work behind them first."""
+    def start(self) -> bool:
+        """Hand out ready tasks, those with most work behind them first; whether there was any to have."""
+        before = len(self.waiting)
         ready = [task for task in self.waiting.values() if self.is_ready(task)]
         # a task whose worker died runs alone, so that another death is surely its own
         ready.sort(key=lambda task: (task.key in self.suspects, -self.rank[task.key]))
@@ -201,7 +218,9 @@ class _Run:
             is_suspect = task.key in self.suspects
             is_full = len(self.flying) >= self.executor.jobs
             if is_full or (self.flying and (is_suspect or self.flying & self.suspects)):
-                return
+                break
+            if not self.is_ours(task):
+                continue
             del self.waiting[task.key]
             self.on_event(TaskStarted(task))
             if self.plan.is_ready_made(task.key):
@@ -211,6 +230,25 @@ class _Run:
             self.executor.submit(
                 Job(task, self.store.root, str(self.device), plugin_files=self.plan.plugin_files)
             )
+        return len(self.waiting) < before
+
+    def is_ours(self, task: Task) -> bool:
+        """Whether this process shall do a task, and holds its lease now; else another is at it or did it."""
+        if self.plan.is_ready_made(task.key):
+            return True
+        if self.leases.take(task.key) is None:
+            if task.key not in self.elsewhere:
+                self.elsewhere.add(task.key)
+                self.on_event(TaskElsewhere(task, str(self.leases.holder(task.key) or "another process")))
+            return False
+        # somebody may have ended it after this process had looked
+        if not (self.store.contains(task.key) and self.store.verify(task.key)):
+            return True
+        self.leases.drop(task.key)
+        del self.waiting[task.key]
+        self.present.add(task.key)
+        self.on_event(TaskDone(task, "elsewhere"))
+        return False
 
     def is_ready(self, task: Task) -> bool:
         """Whether all that a task reads is there; a prior from the zoo reads nothing."""
@@ -226,6 +264,7 @@ class _Run:
     def finish(self, task: Task, outcome: Outcome | None) -> None:
         """Note what became of a task; a killed one is tried once more."""
         self.flying.discard(task.key)
+        self.leases.drop(task.key)
         if outcome is None and task.key not in self.suspects:
             self.suspects.add(task.key)
             self.waiting[task.key] = task
@@ -324,6 +363,7 @@ __all__ = [
     "Event",
     "OnEvent",
     "TaskDone",
+    "TaskElsewhere",
     "TaskFailed",
     "TaskProgress",
     "TaskStarted",

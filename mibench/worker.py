@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from mibench.store import Store
 from mibench.task import Task
 
 _REPORT_EVERY_S = 0.3
+_WATCH_EVERY_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,25 @@ def find_device(name: str | torch.device) -> torch.device:
     return device
 
 
-def start_worker() -> None:
-    """Set a worker process up: the main process alone answers to Ctrl-C."""
+def start_worker(parent: int) -> None:
+    """Set a worker process up: the main process alone answers to Ctrl-C, and none outlives it.
+
+    Args:
+        parent: process id of the main process, which may be dead by now.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), name="mibench-parent", daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, which frees the leases of what it works on.
+
+    Asked every now and then: the signal that Linux sends instead comes when the thread that made the worker
+    ends, and the main process may have made it in any thread.
+    """
+    while os.getppid() == parent:
+        time.sleep(_WATCH_EVERY_S)
+    os._exit(1)  # sys.exit would end this thread alone
 
 
 def work(job: Job, on_progress: Progress | None = None) -> Outcome:

@@ -14,7 +14,7 @@ from mibench.estimate import Estimates
 from mibench.live import Live, duration
 from mibench.plan import Plan, build_plan
 from mibench.recording import Failure, failed_record
-from mibench.runner import CellDone, TaskDone, TaskFailed, TaskProgress, TaskStarted
+from mibench.runner import CellDone, TaskDone, TaskElsewhere, TaskFailed, TaskProgress, TaskStarted
 from mibench.store import Artifact, Store
 from mibench.suite import Suite
 from mibench.worker import find_device
@@ -52,6 +52,20 @@ def test_lines_tell_what_ran_what_failed_and_what_became_of_the_cell(plan: Plan)
     assert lines[2] == "  failed  toy_scores on none: no [red]luck"
     assert len(lines) == 3
     assert watch.title == "1 of 1 cells, 1 failed"
+
+
+def test_lines_tell_what_another_process_is_at(plan: Plan) -> None:
+    watch, text = live(plan)
+    task = next(iter(plan.tasks.values()))
+    with watch:
+        watch(TaskElsewhere(task, "process 7 on far"))
+        left = len(watch.todo)
+        watch(TaskDone(task, "elsewhere"))
+    assert text.getvalue().splitlines() == [
+        f"    wait  {task.title} (process 7 on far is at it)",
+        f"   there  {task.title}",
+    ]
+    assert len(watch.todo) == left - 1
 
 
 def test_a_line_names_the_view_where_there_are_two(make_suite: MakeSuite) -> None:
