@@ -33,6 +33,8 @@ INFO, IMAGES, MANIFEST, SKIPPED = "set.json", "images.npy", "manifest.csv", "ski
 COLUMNS = ("row", "identity", "file", "sha256", "width", "height", "mode")
 SKIP_COLUMNS = ("file", "reason")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a set: with a slash, two sets could have one full name for two people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +198,8 @@ def _check_info(info: SetInfo) -> None:
         first: Any = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"'{place}': {first['msg']}") from error
+    if not NAME.fullmatch(info.name):
+        raise ValueError("'name': letters, digits and ._- alone, 64 at most")
     absent = sorted({IMAGES, MANIFEST, SKIPPED} - set(info.files))
     if absent:
         raise ValueError(f"no digest of {', '.join(absent)} is recorded")

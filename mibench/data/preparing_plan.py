@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from typing import Any, Literal
 
 from mibench.data.decode import MB
 from mibench.data.layouts.layout import Found, Item, Layout, Skip
+from mibench.data.prepared import NAME
 from mibench.data.spelling import spelled
 from mibench.errors import DataError
 
 Fit = Literal["crop", "pad"]
 Align = Literal["none", "mtcnn", "landmarks"]
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _ROW_BYTES = 200  # about what a row takes in the manifest; only the check of free space needs it
 
 
@@ -69,7 +68,7 @@ class Request:
     restart: bool = False
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not NAME.fullmatch(self.name):
             raise self._wrong("--name", self.name, "Take letters, digits and ._- only, 64 at most.")
         if self.channels not in (None, 1, 3):
             raise self._wrong("--channels", self.channels, "Take 1 or 3.")

@@ -77,6 +77,8 @@ def test_a_line_of_other_length_is_refused(folder: Path, cells: str) -> None:
     [
         ({"may_publish": "false"}, "'may_publish'"),
         ({"files": {}}, "no digest of"),
+        ({"name": "a/b"}, "'name'"),
+        ({"name": "\x1b[31m"}, "'name'"),
         ({"size": 1e400}, "'size'"),
     ],
 )
