@@ -68,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except MibenchError as error:
-        print(error, file=sys.stderr)
+        from mibench.report.escape import printable
+
+        # names in it may be from files of others, and a terminal obeys what does not print
+        print("\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED

@@ -207,6 +207,18 @@ def test_verify_says_what_is_not_there(folder: Path, capsys: pytest.CaptureFixtu
     assert main(["data", "verify", "source"]) == 1  # a folder, and no set
 
 
+def test_a_name_in_an_error_reaches_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "\x1b[2J"
+    one = make_set(tmp_path, toy_pixels(4), [hostile, "a", hostile, "b"])
+    lines = (one / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    lines[2], lines[3] = lines[3], lines[2]
+    (one / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert main(["data", "split", str(one), "--private", "2"]) == 2
+    told = capsys.readouterr().err
+    assert "has rows in two places" in told
+    assert "\x1b" not in told
+
+
 def test_the_doctor_ends_with_1_where_something_is_broken_alone(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
