@@ -28,7 +28,9 @@ from mibench.worker import Job, Outcome, find_device
 from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
-_LOOK_EVERY_S = 0.1  # whether another process has ended what this one waits for
+# first and longest pause between two looks at what another process is at, and how fast it grows, so that
+# short tasks are seen soon and many processes that wait for a long one leave the disk alone
+_LOOK_S, _LONGEST_LOOK_S, _SLOWER = 0.1, 1.0, 1.2
 # rough shares of time, only to start the longest chain of tasks first; judge and measure come before
 # everything, because they are short and bring the first records early
 _WEIGHTS = {
@@ -173,10 +175,14 @@ class _Run:
                 self.on_event(TaskDone(self.plan.tasks[key], "hit"))
         self.waiting = {key: task for key, task in self.plan.tasks.items() if key in needed}
         self.close_cells()
+        pause = _LOOK_S
         try:
             while self.waiting or self.flying:
-                if not self.start() and not self.flying:
-                    time.sleep(_LOOK_EVERY_S)
+                if self.start() or self.flying:
+                    pause = _LOOK_S
+                else:
+                    time.sleep(pause)
+                    pause = min(pause * _SLOWER, _LONGEST_LOOK_S)
                 for job, outcome in self.executor.poll():
                     self.finish(job.task, outcome)
                 self.close_cells()

@@ -106,7 +106,8 @@ def test_owner_that_cannot_be_asked_has_its_time(tmp_path: Path, machine: str) -
     with Leases(tmp_path) as leases:
         assert leases.take(KEY) is None
         assert str(leases.holder(KEY)) == f"process {owner.pid} on far"
-        leave(tmp_path, owner, age_s=25)
+    leave(tmp_path, owner, age_s=25)
+    with Leases(tmp_path) as leases:
         assert leases.take(KEY) is not None
 
 
@@ -117,7 +118,22 @@ def test_half_a_lease_is_a_lease_until_it_is_stale(tmp_path: Path) -> None:
     with Leases(tmp_path, stale_s=0.2) as leases:
         assert leases.take(KEY) is None
         assert leases.holder(KEY) is None
-        time.sleep(0.3)
+    time.sleep(0.3)
+    with Leases(tmp_path, stale_s=0.2) as leases:
+        assert leases.take(KEY) is not None
+
+
+@needs_proc
+def test_owner_is_judged_once_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr("mibench.lease.time.monotonic", lambda: clock)
+    leave(tmp_path, Owner("far", 1))
+    with Leases(tmp_path) as leases:
+        assert leases.take(KEY) is None
+        leave(tmp_path, replace(me(), pid=ended()))
+        clock = 100.9
+        assert leases.take(KEY) is None
+        clock = 101.1
         assert leases.take(KEY) is not None
 
 
@@ -146,6 +162,21 @@ def test_loss_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
         leases.drop(KEY)
         assert leases.holder(KEY) == left.owner
     assert [entry.message.split(":")[0] for entry in caplog.records] == [f"task {KEY[:12]}"]
+
+
+@needs_proc
+def test_what_the_dead_have_left_goes_with_the_next_who_ends(tmp_path: Path) -> None:
+    leave(tmp_path, replace(me(), pid=ended()))
+    with Leases(tmp_path / "other") as leases:
+        leases.take(KEY)
+    assert (tmp_path / "leases" / f"{KEY}.json").exists()
+    with Leases(tmp_path):
+        pass
+    assert not (tmp_path / "leases" / f"{KEY}.json").exists()
+    leave(tmp_path, Owner("far", 1))
+    with Leases(tmp_path):
+        pass
+    assert (tmp_path / "leases" / f"{KEY}.json").exists()
 
 
 def test_deleted_lease_is_written_again(tmp_path: Path) -> None:
