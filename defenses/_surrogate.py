@@ -18,7 +18,8 @@ from mibench.nets.classifier import Classifier, NetSpec, as_channels_last
 from mibench.nets.inversion_net import InversionNet, prepare_prediction
 from mibench.nets.seeding import seeded
 from mibench.plugin import Context, Stopwatch
-from mibench.training import autocast, check_finite
+from mibench.precision import autocast, fused
+from mibench.training import check_finite, mean_loss
 
 _BETAS = (0.5, 0.999)  # Adam of the inversion network; the authors of AMI and its ports
 
@@ -82,19 +83,23 @@ class Surrogate:
         """
         prepared, images = self.prepare(log_p), images.to(ctx.device)
         generator = ctx.generator("batches")
-        optimizer = torch.optim.Adam(decoder.parameters(), lr=self.lr, betas=_BETAS, amsgrad=True)
+        optimizer = torch.optim.Adam(
+            decoder.parameters(), lr=self.lr, betas=_BETAS, amsgrad=True, fused=fused(ctx.device)
+        )
         watch = Stopwatch()
         decoder.train()
         for epoch in range(self.epochs):
             order = torch.randperm(len(images), generator=generator).to(images.device)
-            total = 0.0
+            losses, counts = [], []
             for rows in order.split(self.batch):
                 optimizer.zero_grad(set_to_none=True)
                 with autocast(ctx.device):
                     loss = F.mse_loss(decoder(prepared[rows]).float(), images[rows])
                 loss.backward()
                 optimizer.step()
-                total += float(loss.detach()) * len(rows) / len(images)
+                losses.append(loss.detach())
+                counts.append(len(rows))
+            total = mean_loss(losses, counts, len(images))
             check_finite(total, epoch, f"{name}: inversion network")
             if watch.is_due():
                 ctx.report(epoch + 1, self.epochs, loss=total)

@@ -124,7 +124,7 @@ class Trapper:
             return augment(x, self.recipe, self.draws)
         return published_views(x, self.draws)
 
-    def step_discriminator(self, real: Tensor, blended: Tensor) -> float:
+    def step_discriminator(self, real: Tensor, blended: Tensor) -> Tensor:
         """One step of binary cross-entropy on real and blended images (m, C, H, W); returns it, in nats."""
         for group in self.discriminator_optimizer.param_groups:
             group["lr"] = self.optimizer.param_groups[0]["lr"]
@@ -136,7 +136,7 @@ class Trapper:
         self.discriminator_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.discriminator_optimizer.step()
-        return float(loss.detach())
+        return loss.detach()
 
     def step_triggers(self, x: Tensor, target: Tensor) -> None:
         """Triggers moved by epsilon against the sign of their slope, and back into [0, 1].

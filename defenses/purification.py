@@ -23,7 +23,8 @@ from mibench.defense import DefenderView, Defense, Released, State
 from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
 from mibench.plugin import Card, Context, Settings, Stopwatch
-from mibench.training import check_finite
+from mibench.precision import fused
+from mibench.training import check_finite, mean_loss
 from mibench.victim import freeze
 
 from ._simplex import note_distortion
@@ -192,11 +193,11 @@ class Purification(Defense):
     ) -> None:
         """Train the autoencoder in place on logits (M, K) of images (M, C, H, W); left in eval mode."""
         order = ctx.generator("vectors")
-        optimizer = torch.optim.Adam(rewriter.parameters(), lr=self.lr, betas=_BETAS)
+        optimizer = torch.optim.Adam(rewriter.parameters(), lr=self.lr, betas=_BETAS, fused=fused(ctx.device))
         watch = Stopwatch()
         rewriter.train()
         for epoch in range(self.epochs):
-            total = 0.0
+            losses, counts = [], []
             for rows in torch.randperm(len(logits), generator=order).split(self.batch):
                 if len(rows) == 1:
                     continue  # BatchNorm cannot train on a single vector
@@ -207,7 +208,9 @@ class Purification(Defense):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += float(loss.detach()) * len(rows) / len(logits)
+                losses.append(loss.detach())
+                counts.append(len(rows))
+            total = mean_loss(losses, counts, len(logits))
             check_finite(total, epoch, "purification: autoencoder")
             if watch.is_due():
                 ctx.report(epoch + 1, self.epochs, loss=total)

@@ -25,7 +25,8 @@ from mibench.nets.classifier import Classifier
 from mibench.nets.inversion_net import InversionNet
 from mibench.nets.seeding import seeded
 from mibench.plugin import Card, Context, Settings, Stopwatch
-from mibench.training import check_finite
+from mibench.precision import fused
+from mibench.training import check_finite, mean_loss
 from mibench.victim import freeze
 
 from ._simplex import Reshaped, length, note_distortion, part_of, top_label
@@ -179,11 +180,11 @@ class Purifier(Defense):
     ) -> None:
         """Train the autoencoder in place on scores (M, K) of images (M, C, H, W); left in eval mode."""
         draws = ctx.generator("vectors")
-        optimizer = torch.optim.Adam(rewriter.parameters(), lr=self.lr, betas=_BETAS)
+        optimizer = torch.optim.Adam(rewriter.parameters(), lr=self.lr, betas=_BETAS, fused=fused(ctx.device))
         watch = Stopwatch()
         rewriter.train()
         for epoch in range(self.epochs):
-            total = 0.0
+            losses, counts = [], []
             for rows in torch.randperm(len(scores), generator=draws).split(self.batch):
                 if len(rows) == 1 < len(scores):
                     continue  # BatchNorm cannot train on a single vector
@@ -198,7 +199,9 @@ class Purifier(Defense):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += float(loss.detach()) * len(rows) / len(scores)
+                losses.append(loss.detach())
+                counts.append(len(rows))
+            total = mean_loss(losses, counts, len(scores))
             check_finite(total, epoch, "purifier: autoencoder")
             if watch.is_due():
                 ctx.report(epoch + 1, self.epochs, loss=total)

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from mibench.data.moving import moved
 from mibench.data.split import as_float
+from mibench.memory import must_fit
 from mibench.plugin import Context, Stopwatch
+from mibench.precision import sent
 from mibench.prior import PriorSpec, Shape
 from mibench.training import check_finite
 
@@ -42,6 +44,7 @@ class Schedule(Protocol):
         ...
 
 
+@must_fit("training of a GAN", "Lower its batch, width or critic_width.")
 def duel(
     g: nn.Module,
     optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
@@ -141,14 +144,14 @@ def stream_of_rows(
         for rows in torch.randperm(len(images), generator=rng).split(batch):
             if len(rows) == batch or len(images) < batch:
                 mirrored = torch.rand(len(rows), 1, 1, 1, generator=rng) < 0.5
-                there = rows.to(device)
+                there = sent(rows, device)
                 x = as_float(moved(images.index_select(0, there), mirrored.flatten()))
                 yield x.contiguous(memory_format=torch.channels_last), there
 
 
 def normal(rows: int, columns: int, rng: torch.Generator, device: torch.device) -> Tensor:
     """Standard normal latents (rows, columns), drawn on the CPU."""
-    return torch.randn(rows, columns, generator=rng).to(device)
+    return sent(torch.randn(rows, columns, generator=rng), device)
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mibench.data.split import Labeled
+from mibench.memory import in_chunks
 from mibench.nets import CLASSIFIERS, NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context
@@ -75,7 +76,7 @@ def distil(
         return F.kl_div(net(x).log_softmax(1), known[rows], reduction="batchmean")
 
     numbered = Labeled(images, torch.arange(len(images)))
-    return fit(student, numbered, ctx, recipe=recipe, loss=loss)
+    return fit(student, numbered, ctx, recipe=recipe, loss=loss, is_row_mean=True)
 
 
 def train_students(
@@ -107,9 +108,13 @@ def load_students(
 def answers_of(victim: LabelVictim, images: Tensor, ctx: Context) -> Tensor:
     """What a victim of any access says of images (M, C, H, W): probabilities (M, K), one-hot for labels."""
     if isinstance(victim, WhiteBoxVictim):
+
+        def told(part: Tensor) -> Tensor:
+            with victim.refunded():
+                return victim.logits(part.to(ctx.device)).softmax(1).cpu()
+
         with torch.no_grad():
-            parts = [victim.logits(x.to(ctx.device)).softmax(1).cpu() for x in images.split(ctx.max_batch)]
-        return torch.cat(parts)
+            return in_chunks(told, images, rows=ctx.max_batch, what="answers of the victim")
     if isinstance(victim, ScoreVictim):
         return victim.scores(images).cpu()
     return F.one_hot(victim.labels(images).cpu(), victim.num_classes).float()
@@ -117,6 +122,11 @@ def answers_of(victim: LabelVictim, images: Tensor, ctx: Context) -> Tensor:
 
 def agreement(student: Classifier, images: Tensor, answers: Tensor, ctx: Context) -> float:
     """Share of images on which a student's label is the answers' most probable one, in [0, 1]."""
+
+    def told(part: Tensor) -> Tensor:
+        labels: Tensor = student(part.to(ctx.device)).argmax(1)
+        return labels.cpu()
+
     with torch.no_grad():
-        parts = [student(part.to(ctx.device)).argmax(1).cpu() for part in images.split(ctx.max_batch)]
-    return float((torch.cat(parts) == answers.argmax(1).cpu()).float().mean())
+        own = in_chunks(told, images, rows=ctx.max_batch, what="answers of the student")
+    return float((own == answers.argmax(1).cpu()).float().mean())

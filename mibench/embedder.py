@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mibench.data.split import as_float
+from mibench.memory import in_chunks
 from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
 from mibench.nets.shapes import resize
+from mibench.precision import exact
 from mibench.victim import freeze
 from mibench.weights import load_into
 
@@ -105,8 +107,13 @@ def facenet_state(tensors: Mapping[str, Tensor], *, where: str) -> dict[str, Ten
 def embed(embedder: Embedder, images: Tensor, *, max_batch: int) -> Tensor:
     """The points (N, D), float32, on the CPU, of images (N, C, H, W), uint8 or float32, max_batch at once."""
     device = next(embedder.parameters()).device
-    with torch.no_grad():
-        return torch.cat([embedder(as_float(part).to(device)).cpu() for part in images.split(max_batch)])
+
+    def told(part: Tensor) -> Tensor:
+        points: Tensor = embedder(as_float(part).to(device))
+        return points.cpu()
+
+    with torch.no_grad(), exact(device):
+        return in_chunks(told, images, rows=max_batch, what="embedding")
 
 
 def centroids(points: Tensor, labels: Tensor) -> Tensor:

@@ -12,6 +12,7 @@
     +-- StoreError            an artifact that cannot be read or written
     +-- RecordError           a records file that cannot be read
     +-- DeviceError           a device that was asked for and is not there
+    +-- OutOfRoomError        what does not fit into memory and may not be made smaller
     +-- WeightsError          a user's weights file that cannot be used
     +-- BlockedError          a cell that makes no sense (the plan records it and goes on)
 
@@ -67,6 +68,10 @@ class RecordError(MibenchError):
 
 class DeviceError(MibenchError):
     """A device that was asked for and is not there."""
+
+
+class OutOfRoomError(MibenchError):
+    """Something does not fit into memory, and making it smaller would change what is computed."""
 
 
 class WeightsError(MibenchError):

@@ -24,11 +24,13 @@ from mibench.adversarial import (
     stream,
     update,
 )
+from mibench.memory import must_fit
 from mibench.nets.dcgan import Critic, DcganGenerator
 from mibench.nets.seeding import seeded
 from mibench.nets.style import StyleDiscriminator, StyleGenerator
 from mibench.nets.styled import from_p
 from mibench.plugin import Context, Stopwatch
+from mibench.precision import fused, sent
 from mibench.prior import Prior, PriorSpec, Shape
 from mibench.spaces import WSpace, ZSpace
 from mibench.training import check_finite
@@ -85,15 +87,15 @@ class WganPrior(PriorSpec):
         """See PriorSpec.fit."""
         g, d = self.nets(shape_of(public), ctx.generator("init"))
         optimizers = (
-            torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999)),
-            torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999)),
+            torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999), fused=fused(ctx.device)),
+            torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999), fused=fused(ctx.device)),
         )
         return _train_wasserstein(
             self, (g, d), optimizers, public, ctx, critic_loss=self._critic_loss, name="WGAN-GP"
         )
 
     def _critic_loss(self, d: Critic, real: Tensor, fake: Tensor, rng: torch.Generator) -> Tensor:
-        mix = torch.rand(len(real), 1, 1, 1, generator=rng).to(real.device)
+        mix = sent(torch.rand(len(real), 1, 1, 1, generator=rng), real.device)
         between = (mix * real + (1 - mix) * fake).requires_grad_(True)
         gap = score_gap(d, real, fake)
         return gap + self.gp_weight * gradient_penalty(d, between)
@@ -234,6 +236,7 @@ class StylePrior(PriorSpec):
             d = StyleDiscriminator(width=self.critic_width, size=size, channels=channels, group=group)
         return g, d
 
+    @must_fit("training of a style GAN", "Lower its batch, width or critic_width.")
     def fit(self, public: Tensor, ctx: Context) -> Prior:
         """See PriorSpec.fit."""
         g, d = self.nets(shape_of(public), ctx.generator("init"))
@@ -241,8 +244,11 @@ class StylePrior(PriorSpec):
         d.to(ctx.device)
         # lazy regularization: betas and rate shrink by the share of steps without a penalty
         share = self.r1_every / (self.r1_every + 1)
-        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.0, 0.99))
-        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share))
+        one_kernel = fused(ctx.device)
+        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.0, 0.99), fused=one_kernel)
+        opt_d = torch.optim.Adam(
+            d.parameters(), lr=self.lr * share, betas=(0.0, 0.99**share), fused=one_kernel
+        )
         rng = ctx.generator("training")
         real = stream(public, self.batch, rng, ctx.device)
         average, watch = copy.deepcopy(g), Stopwatch()

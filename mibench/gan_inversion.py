@@ -17,11 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mibench.adversarial import move_average, reestimate_batch_norm, shape_of
+from mibench.adversarial import move_average, normal, reestimate_batch_norm, shape_of
 from mibench.gan import WganPrior, pack, unpack
+from mibench.memory import must_fit
 from mibench.nets.inversion_gan import InversionDiscriminator
 from mibench.nets.seeding import seeded
 from mibench.plugin import Context, Stopwatch
+from mibench.precision import fused, sent
 from mibench.prior import Prior, Shape
 from mibench.spaces import ZSpace
 from mibench.training import check_finite
@@ -56,6 +58,7 @@ class InversionGan:
     minibatch: bool = True
     entropy_weight: float = 1e-4
 
+    @must_fit("training of an inversion-specific GAN", "Lower its batch or its critic_width.")
     def adapt(self, prior: Prior, soft: Tensor, public: Tensor, ctx: Context) -> Prior:
         """Generator `g` and discriminator `d` that know the victim.
 
@@ -76,20 +79,21 @@ class InversionGan:
         d.to(ctx.device)
         images, rng = public.to(ctx.device), ctx.generator("adaptation")
         labeled, real, match = (_rows(len(public), self.batch, rng) for _ in range(3))
-        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999))
-        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        one_kernel = fused(ctx.device)
+        opt_g = torch.optim.Adam(g.parameters(), lr=self.lr, betas=(0.5, 0.999), fused=one_kernel)
+        opt_d = torch.optim.Adam(d.parameters(), lr=self.lr, betas=(0.5, 0.999), fused=one_kernel)
         average, watch = copy.deepcopy(g), Stopwatch()
         total = self.critic_lead + self.steps * self.n_critic
         for step in range(total):
-            z = torch.randn(self.batch, self.prior.latent_dim, generator=rng).to(ctx.device)
+            z = normal(self.batch, self.prior.latent_dim, rng, ctx.device)
             with torch.no_grad():
                 fake = g(z)
-            rows = next(labeled).to(ctx.device)
-            loss_d = discriminator_loss(d, images[rows], soft[rows], images[next(real).to(ctx.device)], fake)
+            rows, others = sent(next(labeled), ctx.device), sent(next(real), ctx.device)
+            loss_d = discriminator_loss(d, images[rows], soft[rows], images[others], fake)
             _descend(opt_d, loss_d)
             turns, rest = divmod(step + 1 - self.critic_lead, self.n_critic)
             if turns > 0 and rest == 0:
-                matched = images[next(match).to(ctx.device)]
+                matched = images[sent(next(match), ctx.device)]
                 _descend(opt_g, generator_loss(d, g(z), matched, self.entropy_weight))
                 move_average(average, g, min(self.ema, turns / (turns + 9)))
             if watch.is_due() or step == total - 1:

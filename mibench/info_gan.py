@@ -25,6 +25,7 @@ from mibench.nets.labeled import CodeDiscriminator
 from mibench.nets.seeding import seeded
 from mibench.noise import Noise
 from mibench.plugin import Context
+from mibench.precision import fused, sent
 from mibench.prior import Prior, PriorSpec, Shape
 from mibench.victim import freeze
 
@@ -147,8 +148,8 @@ class InfoGanPrior(PriorSpec):
     def draw(self, rows: int, rng: torch.Generator, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """The generator's input, its c (rows, variables), int64, and its c' (rows, continuous)."""
         z = normal(rows, self.latent_dim, rng, device)
-        c = torch.randint(self.values, (rows, self.variables), generator=rng).to(device)
-        moved = (2 * torch.rand(rows, self.continuous, generator=rng) - 1).to(device)
+        c = sent(torch.randint(self.values, (rows, self.variables), generator=rng), device)
+        moved = sent(2 * torch.rand(rows, self.continuous, generator=rng) - 1, device)
         return torch.cat([z, one_hots(c, self.values), moved], 1), c, moved
 
     def info_loss(self, guess: Tensor, c: Tensor, moved: Tensor) -> Tensor:
@@ -166,7 +167,7 @@ class InfoGanPrior(PriorSpec):
         if self.continuous == 0:
             return loss
         mean, log_variance = guess[:, categories:].chunk(2, 1)
-        missed = F.gaussian_nll_loss(mean, moved, log_variance.exp(), eps=_LEAST_VARIANCE)
+        missed = normal_surprise(mean, moved, log_variance.exp())
         return loss + self.continuous_weight * missed * self.continuous
 
     def load(self, prior: Prior, shape: Shape, ctx: Context) -> CodeSpace:
@@ -225,10 +226,24 @@ class CodeSpace:
         return z, moved, c
 
 
+def normal_surprise(mean: Tensor, x: Tensor, variance: Tensor) -> Tensor:
+    """Mean of -log N(x; mean, variance) up to a constant, scalar; all of one shape.
+
+    What `F.gaussian_nll_loss` gives, bit for bit, without its look for negative variances, which waits for
+    the device in every step.
+    """
+    held = variance.clone()
+    with torch.no_grad():  # as in torch, the bound lets gradients pass
+        held.clamp_(min=_LEAST_VARIANCE)
+    surprise: Tensor = (0.5 * (held.log() + (mean - x) ** 2 / held)).mean()
+    return surprise
+
+
 def one_hots(c: Tensor, values: int) -> Tensor:
     """One-hot rows of the variables of c (N, M), int64, side by side: (N, M * values), float32."""
     return F.one_hot(c, values).flatten(1).float()
 
 
 def _adam(net: nn.Module, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.999))
+    device = next(net.parameters()).device
+    return torch.optim.Adam(net.parameters(), lr=lr, betas=(0.5, 0.999), fused=fused(device))

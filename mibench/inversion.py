@@ -17,6 +17,7 @@ from torch import Tensor
 from mibench.attack import Effort, Reconstructions
 from mibench.data.split import quantize
 from mibench.latent import Search, pick_best, search_latents
+from mibench.memory import pieces
 from mibench.noise import Noise, repeats
 from mibench.plugin import Context
 from mibench.prior import LatentSpace
@@ -122,20 +123,21 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
-    return joined([run.solve(one) for one in _problems(targets, restarts, max(per_step, ends), ctx)], targets)
-
-
-def _problems(targets: Tensor, restarts: int, width: int, ctx: Context) -> Iterator[Problem]:
-    """The searches for targets (B,), `width` images each, in chunks of whole reconstructions."""
     noise, before = ctx.noise(targets), repeats(targets)
-    for rows in torch.arange(len(targets)).split(max(1, ctx.max_batch // (restarts * width))):
+
+    def solve(rows: slice) -> Part:
         ranks = before[rows][:, None] * restarts + torch.arange(restarts)
-        yield Problem(
+        problem = Problem(
             labels=targets[rows].repeat_interleave(restarts).to(ctx.device),
             noise=noise[rows].repeat(restarts),
             ranks=ranks.flatten(),
             restarts=restarts,
         )
+        with victim.refunded():
+            return run.solve(problem)
+
+    at_once = max(1, ctx.max_batch // (restarts * max(per_step, ends)))  # whole reconstructions
+    return joined(pieces(solve, len(targets), rows=at_once, what="inversion"), targets)
 
 
 def _unchanged(latents: Tensor) -> Tensor:

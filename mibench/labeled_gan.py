@@ -25,6 +25,7 @@ from mibench.nets.labeled import LabeledDiscriminator, LabeledGenerator
 from mibench.nets.seeding import seeded
 from mibench.noise import Noise
 from mibench.plugin import Context
+from mibench.precision import fused, sent
 from mibench.prior import LabeledPriorSpec, Prior, Shape
 from mibench.victim import freeze
 
@@ -106,7 +107,7 @@ class CganPrior(LabeledPriorSpec):
         def told(rows: int = self.batch) -> tuple[Tensor, Tensor]:
             z = normal(rows, self.latent_dim, rng, ctx.device)
             drawn = torch.randint(len(labels), (rows,), generator=rng)
-            return z, labels[drawn.to(ctx.device)]
+            return z, labels[sent(drawn, ctx.device)]
 
         def critic_loss() -> Tensor:
             z, y = told()
@@ -133,7 +134,8 @@ class CganPrior(LabeledPriorSpec):
         return pack(g=kept, d=d)
 
     def _adam(self, net: torch.nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(net.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        device = next(net.parameters()).device
+        return torch.optim.Adam(net.parameters(), lr=self.lr, betas=(0.5, 0.999), fused=fused(device))
 
     def load(self, prior: Prior, shape: Shape, ctx: Context) -> MixtureSpace:
         """See PriorSpec.load: z, bounded by `clamp`, and a mixture of labels."""

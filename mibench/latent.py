@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mibench.plugin import Context, Stopwatch
+from mibench.precision import fused
 
 Objective = Callable[[Tensor], tuple[Tensor, Tensor]]
 Watcher = Callable[[int, Tensor, Tensor], None]
@@ -129,9 +130,12 @@ def search_latents(
 def _make_optimizer(latents: Tensor, search: Search) -> torch.optim.Optimizer:
     if search.optimizer == "adam":
         first, second = search.betas
-        return torch.optim.Adam([latents], lr=search.lr, betas=(float(first), float(second)))
+        betas = float(first), float(second)
+        return torch.optim.Adam([latents], lr=search.lr, betas=betas, fused=fused(latents.device))
     is_nesterov = search.optimizer == "nesterov"
-    return torch.optim.SGD([latents], lr=search.lr, momentum=0.9, nesterov=is_nesterov)
+    return torch.optim.SGD(
+        [latents], lr=search.lr, momentum=0.9, nesterov=is_nesterov, fused=fused(latents.device)
+    )
 
 
 def checkpoints(steps: int) -> list[int]:

@@ -14,8 +14,10 @@ from mibench.attack import Reconstructions
 from mibench.data.split import Labeled
 from mibench.embedder import Embedder, centroids, embed
 from mibench.errors import PluginError, WeightsError
+from mibench.memory import in_chunks
 from mibench.nets.classifier import Classifier, head_logits
 from mibench.plugin import Context, Plugin
+from mibench.precision import exact
 from mibench.victim import LabelVictim
 from mibench.weights import weights_digest
 
@@ -115,17 +117,25 @@ class Case:
     def judge_features(self, images: Tensor) -> Tensor:
         """The judge's penultimate features of images (N, C, H, W): (N, D), float32, on the CPU."""
         device = next(self.judge.parameters()).device
-        with torch.no_grad():
-            parts = [self.judge.features(part.to(device)).cpu() for part in images.split(self.max_batch)]
-        return torch.cat(parts)
+
+        def told(part: Tensor) -> Tensor:
+            return self.judge.features(part.to(device)).cpu()
+
+        with torch.no_grad(), exact(device):
+            return in_chunks(told, images, rows=self.max_batch, what="features of the judge")
 
     @cached_property
     def audit_logits(self) -> Tensor:
         """The audit judge's logits of the reconstructions, (B, K), float32, on the CPU."""
         audit = given(self.audit, "audit")
         device = next(audit.parameters()).device
-        with torch.no_grad():
-            return torch.cat([audit(part.to(device)).cpu() for part in self.got.images.split(self.max_batch)])
+
+        def told(part: Tensor) -> Tensor:
+            logits: Tensor = audit(part.to(device))
+            return logits.cpu()
+
+        with torch.no_grad(), exact(device):
+            return in_chunks(told, self.got.images, rows=self.max_batch, what="answers of the audit judge")
 
     def test_answers(self, model: ProtectedVictim) -> Tensor:
         """The labels (N,), int64, that a model of the cell gives to the private test images."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -18,13 +19,30 @@ from torch.nn.modules.dropout import _DropoutNd
 from mibench.data.moving import moved
 from mibench.data.split import Labeled, as_float
 from mibench.errors import TrainingError
+from mibench.gradients import Gradients
+from mibench.memory import in_chunks, must_fit
 from mibench.nets.classifier import Classifier
 from mibench.nets.seeding import seeded
 from mibench.plugin import Context, Stopwatch
+from mibench.precision import autocast, exact, fused, sent
 from mibench.victim import freeze
 
 Loss = Callable[[Classifier, Tensor, Tensor], Tensor]
 
+__all__ = [
+    "Loss",
+    "Recipe",
+    "accuracy",
+    "augment",
+    "autocast",
+    "check_finite",
+    "fit",
+    "make_optimizer",
+    "mean_loss",
+    "rate_at",
+]
+
+_ADVICE = "Lower the recipe's batch, or take a smaller net or another device."
 _LOG = logging.getLogger(__name__)
 
 
@@ -81,6 +99,7 @@ class Recipe:
         return F.cross_entropy(net(x), y, label_smoothing=self.label_smoothing)
 
 
+@must_fit("training", _ADVICE)
 def fit(
     net: Classifier,
     data: Labeled,
@@ -91,6 +110,7 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
     batches: Iterator[tuple[Tensor, Tensor]] | None = None,
     steps: int | None = None,
+    is_row_mean: bool | None = None,
 ) -> Classifier:
     """Train `net` on `data` and return it frozen, in eval mode.
 
@@ -103,8 +123,12 @@ def fit(
         optimizer: a ready optimizer (DP-SGD brings its own); None takes the recipe's.
         batches: a ready source of (x, y) batches (Poisson sampling brings its own); None shuffles `data`.
         steps: number of batches to take; None takes the recipe's epochs.
+        is_row_mean: whether the loss is a mean of losses of single rows, so that a batch which does not fit
+            into memory may be split, see `Gradients`; None believes it of the recipe's loss, unless a ready
+            optimizer looks at the batch itself.
 
     Raises:
+        OutOfRoomError: a batch does not fit into memory and may not be split.
         TrainingError: the loss became NaN or infinite; a diverged training is an error, not a number.
     """
     net.to(ctx.device).train()
@@ -113,21 +137,22 @@ def fit(
     ready = make_optimizer(net, recipe) if optimizer is None else optimizer
     schedule = torch.optim.lr_scheduler.LambdaLR(ready, lambda step: rate_at(step, total, recipe.schedule))
     objective = recipe.loss if loss is None else loss
+    may_split = loss is None and optimizer is None if is_row_mean is None else is_row_mean
+    gradients = Gradients(
+        net, partial(objective, net), ctx.device, clear=ready.zero_grad, is_row_mean=may_split, advice=_ADVICE
+    )
     watch = Stopwatch()
     with _own_dropout(net, ctx):
         for step in range(total):
             x, y = next(source)
-            ready.zero_grad(set_to_none=True)
-            with autocast(ctx.device):
-                value = objective(net, x, y)
-            value.backward()
+            value = gradients.fill(x, y)
             ready.step()
             schedule.step()
             if watch.is_due() or step == total - 1:
-                seen = float(value.detach())
+                seen = float(value)
                 check_finite(seen, step, "training")
                 ctx.report(step + 1, total, loss=seen)
-    if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
+    if not bool(torch.stack([p.detach().isfinite().all() for p in net.parameters()]).all()):
         raise TrainingError("training: weights became NaN or infinite. Lower the learning rate.")
     freeze(net)
     return net
@@ -154,34 +179,53 @@ def check_finite(value: float, step: int, what: str) -> None:
         raise TrainingError(f"{what}: the loss became NaN or infinite. Lower the learning rate.")
 
 
+def mean_loss(losses: Sequence[Tensor], counts: Sequence[int], images: int) -> float:
+    """The mean loss of an epoch, waiting for the device once and not in every step.
+
+    Args:
+        losses: of batches, scalars, each the mean of its rows; detached.
+        counts: rows of the batches.
+        images: rows of the epoch, by which the sum is divided.
+    """
+    total = 0.0
+    for loss, count in zip(torch.stack(list(losses)).tolist() if losses else (), counts):
+        total += loss * count / images  # not `sum`, whose rounding hangs on the version of Python
+    return total
+
+
 def make_optimizer(net: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimizer over the parameters that ask for gradients."""
     params = [p for p in net.parameters() if p.requires_grad]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(params, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        return torch.optim.AdamW(
+            params, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused(_device(net))
+        )
     return torch.optim.SGD(
         params,
         lr=recipe.lr,
         momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=recipe.momentum > 0,
+        fused=fused(_device(net)),
     )
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Bfloat16 autocast on CUDA; nothing on the CPU, where it is slower (measured)."""
-    if device.type == "cuda":
-        return torch.autocast("cuda", dtype=torch.bfloat16)
-    return nullcontext()
+def _device(net: torch.nn.Module) -> torch.device:
+    return next((p.device for p in net.parameters()), torch.device("cpu"))
 
 
 def accuracy(net: torch.nn.Module, data: Labeled, *, max_batch: int = 256) -> float:
-    """Share of images whose largest output is their label, in [0, 1]."""
+    """Share of images whose largest output is their label, in [0, 1]; in float32 on every device."""
     own = next(net.parameters(), None)  # a release step may hold its net out of torch's sight
     device = data.pixels.device if own is None else own.device
-    with torch.no_grad():
-        hits = [(net(x.to(device)).argmax(1).cpu() == y).float() for x, y in data.chunks(max_batch)]
-    return float(torch.cat(hits).mean())
+
+    def told(pixels: Tensor) -> Tensor:
+        labels: Tensor = net(as_float(pixels).to(device)).argmax(1)
+        return labels.cpu()
+
+    with torch.no_grad(), exact(device):
+        answers = in_chunks(told, data.pixels, rows=max_batch, what="accuracy")
+    return float((answers == data.labels).float().mean())
 
 
 def rate_at(step: int, total: int, schedule: str) -> float:
@@ -200,8 +244,8 @@ def _batches(data: Labeled, recipe: Recipe, ctx: Context) -> Iterator[tuple[Tens
     labels = data.labels.to(ctx.device)
     while True:
         for rows in torch.randperm(len(data), generator=generator).split(recipe.batch):
-            x = augment(held.taken(rows).to(ctx.device), recipe, generator)
-            yield x.contiguous(memory_format=torch.channels_last), labels[rows.to(ctx.device)]
+            x = augment(sent(held.taken(rows), ctx.device), recipe, generator)
+            yield x.contiguous(memory_format=torch.channels_last), labels[sent(rows, ctx.device)]
 
 
 def _fits(data: Labeled, device: torch.device) -> bool:

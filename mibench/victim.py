@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mibench.errors import AccessError, QueryBudgetError
+from mibench.memory import in_chunks, is_out_of_memory
 from mibench.nets.classifier import Classifier
 
 Released = Callable[[Tensor], Tensor]
@@ -116,9 +118,23 @@ class LabelVictim:
                 "Pass x.detach() or declare white-box access."
             )
         self._count(len(x), gradient=False)
+
+        def told(part: Tensor) -> Tensor:
+            return self.__released(part.to(self.device)).to(x.device)
+
         with torch.no_grad():
-            chunks = [self.__released(part.to(self.device)).to(x.device) for part in x.split(self.max_batch)]
-        return torch.cat(chunks)
+            return in_chunks(told, x, rows=self.max_batch, what="answers of the victim")
+
+    @contextmanager
+    def refunded(self) -> Iterator[None]:
+        """Inside, what runs out of memory has asked nothing: it is asked again, in smaller parts."""
+        forward, gradient = self.queries.forward, self.queries.gradient
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                self.queries.forward, self.queries.gradient = forward, gradient
+            raise
 
     def _count(self, images: int, *, gradient: bool) -> None:
         images = images * self.per_image

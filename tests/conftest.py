@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from mibench.registry import forget_files, load_plugin_file
 from mibench.suite import Suite, parse_suite
@@ -62,3 +65,39 @@ def make_suite(toys: Callable[[str], Path]) -> MakeSuite:
         return parse_suite(raw, where="suite toy.toml")
 
     return make
+
+
+class ShortMemory(TorchDispatchMode):
+    """Inside, an operation that makes a new tensor of more than `most` bytes runs out of memory.
+
+    Args:
+        most: bytes; `refused` counts the operations that wanted more, and `largest` is the largest wish.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        self.most, self.refused, self.largest = most, 0, 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        got = func(*args, **(kwargs or {}))
+        given = {_place(one) for one in tree_leaves((args, kwargs or {})) if isinstance(one, Tensor)}
+        for one in tree_leaves(got):
+            if isinstance(one, Tensor) and _place(one) not in given:
+                wish = one.untyped_storage().nbytes()
+                self.largest = max(self.largest, wish)
+                if wish > self.most:
+                    self.refused += 1
+                    raise torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate {wish} bytes. More.")
+        return got
+
+
+def _place(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+@pytest.fixture
+def short_memory() -> Callable[[int], ShortMemory]:
+    """A machine with little memory; its argument is the most bytes that one allocation may have."""
+    return ShortMemory

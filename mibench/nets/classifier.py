@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mibench.memory import in_chunks
 from mibench.nets.published import Published
+from mibench.precision import exact
 
 _INPUT_MAP = ("input_scale", "input_shift")
 
@@ -107,8 +109,13 @@ def head_logits(net: Classifier, features: Tensor, *, max_batch: int) -> Tensor:
         max_batch: rows of one pass, >= 1.
     """
     device = next(net.parameters()).device
-    with torch.no_grad():
-        return torch.cat([net.head(part.to(device)).cpu() for part in features.split(max_batch)])
+
+    def told(part: Tensor) -> Tensor:
+        logits: Tensor = net.head(part.to(device))
+        return logits.cpu()
+
+    with torch.no_grad(), exact(device):
+        return in_chunks(told, features, rows=max_batch, what="heads of nets")
 
 
 def center(x: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
+from mibench.memory import halved, watched
 from mibench.plugin import Context, Progress
+from mibench.precision import exact, rounded
 from mibench.stages.answering import answer
 from mibench.stages.attacking import adapt, invert
 from mibench.stages.measuring import measure
@@ -37,6 +39,7 @@ STAGES: dict[str, Callable[[Work], Artifact]] = {
     "invert": invert,
     "measure": measure,
 }
+_MEASURED = frozenset({"answer", "measure"})  # float32 on every device, see mibench.precision
 
 
 def execute(
@@ -53,11 +56,21 @@ def execute(
 
     Raises:
         StoreError: an input is missing.
+        OutOfRoomError: it does not fit into memory, however small its chunks are.
         Exception: whatever the plugin raises.
     """
-    ctx = Context(
-        seed=task.task_seed, device=device, scratch=scratch, max_batch=int(task.locator["max_batch"])
-    )
-    if on_progress is not None:
-        ctx = dataclasses.replace(ctx, on_progress=on_progress)
-    return STAGES[task.stage](Work(task, store, ctx))
+    wanted = int(task.locator["max_batch"])
+
+    def attempt(rows: int) -> Artifact:
+        # a new context and a new folder: what an attempt before left in them is no part of this one
+        folder = scratch if rows == wanted else scratch / f"rows-{rows}"
+        folder.mkdir(parents=True, exist_ok=True)
+        ctx = Context(seed=task.task_seed, device=device, scratch=folder, max_batch=rows)
+        if on_progress is not None:
+            ctx = dataclasses.replace(ctx, on_progress=on_progress)
+        return STAGES[task.stage](Work(task, store, ctx))
+
+    advice = "Take a smaller net, smaller images or smaller batches, or another device."
+    with watched() as room, (exact if task.stage in _MEASURED else rounded)(device):
+        got = halved(attempt, wanted, what=f"stage {task.stage}", advice=advice)
+    return dataclasses.replace(got, costs={**got.costs, **room.costs()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mibench import info_gan as module
 from mibench.info_gan import CodeSpace, InfoGanPrior, one_hots
 from mibench.latent import Search, search_latents
 from mibench.noise import Noise
@@ -165,3 +167,15 @@ def test_what_only_a_search_reads_is_no_training_parameter() -> None:
 def test_a_field_out_of_range_is_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"prior infogan: {field} must .* got {value}"):
         info_gan(**{field: value})
+
+
+def test_the_surprise_of_a_normal_distribution_is_torchs_bit_for_bit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 2, generator=generator)
+    found = []
+    for loss in (module.normal_surprise, partial(F.gaussian_nll_loss, eps=module._LEAST_VARIANCE)):
+        mean = torch.linspace(-1, 1, 12).view(6, 2).requires_grad_()
+        log_variance = torch.linspace(-30, 2, 12).view(6, 2).requires_grad_()
+        value = loss(mean, x, log_variance.exp())
+        found.append((value, *torch.autograd.grad(value, (mean, log_variance))))
+    assert all(torch.equal(own, torchs) for own, torchs in zip(*found))
