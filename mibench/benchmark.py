@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +17,17 @@ import torch
 
 from mibench import report
 from mibench.atomic import write_atomically
+from mibench.budget import Choice, LeftOut
 from mibench.errors import DeviceError, RecordError
 from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
 from mibench.report.evidence import FILE as EVIDENCE
 from mibench.report.frame import CELL_NAME, WITHHELD
+from mibench.report.left_out import FILE as LEFT_OUT
+from mibench.report.left_out import write_left_out
 from mibench.runner import Event, OnEvent, TaskFailed, ignore, run
+from mibench.status import StatusFile
 from mibench.store import Store
 from mibench.worker import find_device
 
@@ -34,12 +42,14 @@ class Bench:
     Args:
         records: one a cell, in plan order.
         folder: where everything lies.
-        files: the report's files.
+        files: the report's files; none without a record.
+        left_out: cells without a record, for the budget.
     """
 
     records: list[Record]
     folder: Path
     files: list[Path]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def pick_device(name: str) -> torch.device:
@@ -77,6 +87,8 @@ def bench(
     jobs: int | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
+    budget: Choice | None = None,
+    left_s: Callable[[], float | None] | None = None,
 ) -> Bench:
     """Run a plan and write everything under `out/<suite>`; what lay there from another run is replaced.
 
@@ -87,6 +99,8 @@ def bench(
         jobs: worker processes; None suits the device.
         device: `auto`, `cpu` or `cuda`.
         on_event: told of everything that happens.
+        budget: the choice that `plan` is part of; no task starts after its time.
+        left_s: seconds that are probably left, for `status.json`.
 
     Raises:
         MibenchError: the device is not there, or a folder cannot be read or written.
@@ -99,23 +113,74 @@ def bench(
     def watch(event: Event) -> None:
         if isinstance(event, TaskFailed):
             failures.append(f"{event.task.title} ({event.task.stage})\n{event.failure.trace}\n")
+        status(event)
         on_event(event)
 
+    num_jobs = jobs or pick_jobs(where)
+    status = StatusFile(
+        plan,
+        folder,
+        jobs=num_jobs,
+        device=str(where),
+        todo={key for key, state in plan.status(shelf).items() if state in {"run", "zoo"}},
+        left_s=left_s,
+        budget_s=None if budget is None else budget.budget_s,
+        left_out=0 if budget is None else len(budget.left_out),
+    )
     try:
-        records = run(
-            plan, shelf, jobs=jobs or pick_jobs(where), device=where, on_event=watch, results=folder
-        )
-        (folder / FAILURES).unlink(missing_ok=True)
-        if failures:
-            (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
-        _drop_other_cells(folder, records)
-        export_images(plan, shelf, records, folder, device=where)
-        return Bench(records, folder, _reported(folder))
+        with status:
+            records = run(
+                plan,
+                shelf,
+                jobs=num_jobs,
+                device=where,
+                on_event=watch,
+                results=folder,
+                until=math.inf if budget is None else time.monotonic() + budget.budget_s,
+            )
+            (folder / FAILURES).unlink(missing_ok=True)
+            if failures:
+                (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
+            _drop_other_cells(folder, records)
+            ended, left_out = _apart(plan, records, budget, status)
+            _tell_left_out(folder, left_out, budget)
+            export_images(ended, shelf, records, folder, device=where)
+            return Bench(records, folder, _reported(folder) if records else [], left_out)
     except OSError as error:
         raise RecordError(
             f"results {folder}: cannot be written ({error.strerror or error}). "
             "Free some space, or choose another folder with --out."
         ) from error
+
+
+def _apart(
+    plan: Plan, records: list[Record], budget: Choice | None, status: StatusFile
+) -> tuple[Plan, tuple[LeftOut, ...]]:
+    """The part of a plan that has records, and the cells without, which the budget left out."""
+    has_record = {record.cell for record in records}
+    ended = tuple(cell for cell in plan.cells if cell.id in has_record)
+    if budget is None:
+        return dataclasses.replace(plan, cells=ended), ()
+    why = f"the budget of {budget.budget_s:.0f} s was spent"
+    late = tuple(LeftOut(cell, why) for cell in plan.cells if cell.id not in has_record)
+    if late:
+        status.stopped_for(why)
+    return dataclasses.replace(plan, cells=ended), (*late, *budget.left_out)
+
+
+def _tell_left_out(folder: Path, left_out: tuple[LeftOut, ...], budget: Choice | None) -> None:
+    """Write which cells are left out; the note of an earlier run goes."""
+    cells = [
+        {
+            "attack": one.cell.attack.label,
+            "defense": one.cell.defense.label,
+            "view": one.cell.view,
+            "seed": one.cell.seed,
+            "why": one.why,
+        }
+        for one in left_out
+    ]
+    write_left_out(folder, budget_s=0.0 if budget is None else budget.budget_s, cells=cells)
 
 
 def _drop_other_cells(folder: Path, records: list[Record]) -> None:
@@ -153,7 +218,7 @@ def _reported(folder: Path) -> list[Path]:
 def _source_of_report(folder: Path) -> str:
     """SHA-256 over the records, what lies beside the cells' pages, and the report's code and templates."""
     digest = hashlib.sha256((folder / "records.jsonl").read_bytes())
-    for file in sorted(folder.glob(f"cells/*/{EVIDENCE}")):
+    for file in [*sorted(folder.glob(f"cells/*/{EVIDENCE}")), *folder.glob(LEFT_OUT)]:
         digest.update(file.read_bytes())
     for file in sorted(Path(report.__file__).parent.rglob("*")):
         if file.suffix in {".py", ".j2"}:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from mibench import cli_evidence
+from mibench import cli_evidence, cli_watch
+from mibench.cli_budget import Budget, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
 from mibench.cli_live import live, print_files, shelf_of
@@ -58,6 +59,7 @@ app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
 app.command()(reproduce)
 cli_evidence.register(app)
+cli_watch.register(app)
 app.command()(doctor)
 
 
@@ -109,14 +111,14 @@ def run(
     no_zoo: NoZoo = False,
     seed: Seeds = None,
     split: SplitFile = None,
+    budget: Budget = None,
 ) -> None:
     """Run a suite and write its records, tables, figures and pages.
 
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
-    _carry_out(
-        _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo), device, jobs, out, store
-    )
+    plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
+    _carry_out(plan, device, jobs, out, store, budget=budget)
 
 
 @app.command()
@@ -173,12 +175,22 @@ def show_plan(
     no_zoo: NoZoo = False,
     seed: Seeds = None,
     split: SplitFile = None,
+    jobs: Jobs = None,
+    device: DeviceOption = Device.auto,
+    budget: Budget = None,
 ) -> None:
     """Show what a run would do: what is there, what will run, what it may take."""
+    from mibench.benchmark import pick_device, pick_jobs
     from mibench.forecast import forecast
 
     plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
-    _console().print(forecast(plan, shelf_of(out, store)))
+    shelf, where = shelf_of(out, store), pick_device(device.value)
+    count = jobs or pick_jobs(where)
+    found = chosen(plan, shelf, budget, jobs=count, device=where.type, out=out)
+    if found is not None:
+        print(told(found))
+        plan = found.plan
+    _console().print(forecast(plan, shelf, jobs=count, device=where.type, results=out))
 
 
 @app.command("list")
@@ -244,9 +256,11 @@ def table(
     """Print the comparison table of a results folder."""
     from mibench.record import read_records
     from mibench.report import comparison
+    from mibench.report.left_out import noted
 
-    records = read_records(_results(results) / "records.jsonl")
-    found = comparison(records, metrics=metric, intervals=not no_intervals)
+    folder = _results(results)
+    records = read_records(folder / "records.jsonl")
+    found = noted(comparison(records, metrics=metric, intervals=not no_intervals), folder)
     if form is Form.terminal:
         console = _console()
         console.print(found.to_rich(console.width))
@@ -303,19 +317,39 @@ def _plan(
     return build_plan(chosen, zoo=zoo)
 
 
-def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: Path | None) -> None:
+def _carry_out(
+    plan: Plan,
+    device: Device,
+    jobs: int | None,
+    out: Path,
+    store: Path | None,
+    *,
+    budget: str | None = None,
+) -> None:
     """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
     from mibench.benchmark import bench, pick_device, pick_jobs
     from mibench.forecast import sight
 
-    where = pick_device(device.value)
-    num_jobs = jobs or pick_jobs(where)
-    watch = live(plan, shelf_of(out, store), num_jobs)
+    on, shelf = pick_device(device.value), shelf_of(out, store)
+    num_jobs = jobs or pick_jobs(on)
+    choice = chosen(plan, shelf, budget, jobs=num_jobs, device=on.type, out=out)
+    plan = plan if choice is None else choice.plan
+    watch = live(plan, shelf, num_jobs, device=on.type, results=out)
     todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
-    print(f"{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
+    head = "" if choice is None else f"{told(choice)}\n"
+    print(f"{head}{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
     try:
         with watch:
-            done = bench(plan, out=out, store=store, jobs=num_jobs, device=str(where), on_event=watch)
+            done = bench(
+                plan,
+                out=out,
+                store=store,
+                jobs=num_jobs,
+                device=str(on),
+                on_event=watch,
+                budget=choice,
+                left_s=watch.left_s,
+            )
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         raise typer.Exit(STOPPED) from None
@@ -325,10 +359,15 @@ def _carry_out(plan: Plan, device: Device, jobs: int | None, out: Path, store: P
 def _tell(done: Bench) -> None:
     """Print what a run gave; typer.Exit where a cell failed."""
     from mibench.report import comparison
+    from mibench.report.left_out import noted
 
     console = _console()
-    console.print(comparison(done.records).to_rich(console.width))
+    if done.records:
+        console.print(noted(comparison(done.records), done.folder).to_rich(console.width))
     print_files([done.folder / "records.jsonl", *done.files])
+    if done.left_out:
+        print(f"{len(done.left_out)} cells are left out: {done.left_out[0].why}.")
+        print("Give a larger budget, or none: what is done is not computed again.")
     failed = [record for record in done.records if record.status == "failed"]
     if failed:
         where = done.folder / "failures.txt"

@@ -22,13 +22,14 @@ def shelf_of(out: Path, store: Path | None) -> Store:
     return Store(store or out / "store")
 
 
-def live(plan: Plan, store: Store, jobs: int) -> Live:
+def live(plan: Plan, store: Store, jobs: int, *, device: str = "", results: Path | None = None) -> Live:
     """A display on standard error of what a plan still has to do."""
     from mibench.estimate import Estimates
     from mibench.live import Live
 
     todo = {key for key, status in plan.status(store).items() if status in {"run", "zoo"}}
-    return Live(plan, Console(stderr=True), jobs=jobs, estimates=Estimates.of_store(store), todo=todo)
+    estimates = Estimates.of_store(store, device=device, results=results, tasks=plan.tasks)
+    return Live(plan, Console(stderr=True), jobs=jobs, estimates=estimates, todo=todo)
 
 
 def print_files(paths: Sequence[Path]) -> None:

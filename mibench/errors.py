@@ -14,6 +14,7 @@
     +-- DeviceError           a device that was asked for and is not there
     +-- OutOfRoomError        what does not fit into memory and may not be made smaller
     +-- WeightsError          a user's weights file that cannot be used
+    +-- BudgetError           a budget of time that is none, or that nothing fits
     +-- BlockedError          a cell that makes no sense (the plan records it and goes on)
 
 Messages read *where: what is wrong, with the value. What to do.*
@@ -76,6 +77,10 @@ class OutOfRoomError(MibenchError):
 
 class WeightsError(MibenchError):
     """A user's weights file that cannot be used."""
+
+
+class BudgetError(MibenchError):
+    """A budget of time that is no duration, or that no cell fits."""
 
 
 class BlockedError(MibenchError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,33 +12,45 @@ from rich.table import Table
 from rich.text import Text
 
 from mibench.attack import Attack
-from mibench.estimate import Estimates
+from mibench.estimate import Estimates, Expected
 from mibench.live import duration
 from mibench.plan import Plan, Status
 from mibench.power import sight_line
+from mibench.schedule import makespan
 from mibench.store import Store
 from mibench.task import Cell
 
 _STATES: tuple[Status, ...] = ("hit", "zoo", "run", "idle")
 
 
-def forecast(plan: Plan, store: Store) -> RenderableType:
-    """The tasks of a plan by stage, its cells, and the seconds that similar tasks took before."""
+def forecast(
+    plan: Plan, store: Store, *, jobs: int = 1, device: str = "", results: Path | None = None
+) -> RenderableType:
+    """The tasks of a plan by stage with seconds and memory, its cells, and the time that all will take.
+
+    Args:
+        plan: what would be run.
+        store: where results may lie already.
+        jobs: tasks that run at once.
+        device: type of device; empty judges by the past of all.
+        results: parent of the results folders, whose costs tell of what the store does not know.
+    """
     status = plan.status(store)
-    estimates = Estimates.of_store(store)
+    estimates = Estimates.of_store(store, device=device, results=results, tasks=plan.tasks)
+    expected = {key: estimates.expect(task) for key, task in plan.tasks.items() if status[key] == "run"}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")
-    for heading in (*_STATES, "seconds"):
+    unit = "GPU seconds" if device == "cuda" else "seconds"
+    for heading in (*_STATES, unit, "within", "peak MiB"):
         table.add_column(heading, justify="right")
     counts = Counter((task.stage, status[key]) for key, task in plan.tasks.items())
-    total, unknown = 0.0, 0
     for stage in dict.fromkeys(task.stage for task in plan.tasks.values()):
-        runs = [task for key, task in plan.tasks.items() if task.stage == stage and status[key] == "run"]
-        known = [seconds for task in runs if (seconds := estimates.known(task)) is not None]
-        total, unknown = total + sum(known), unknown + len(runs) - len(known)
+        runs = [one for key, one in expected.items() if plan.tasks[key].stage == stage]
         cells = [str(counts[stage, state] or "") for state in _STATES]
-        table.add_row(stage, *cells, _seconds(sum(known), len(runs), len(known)))
-    return Group(table, Text(), Text(_cells(plan)), Text(_time(total, unknown)), Text(sight(plan)))
+        table.add_row(stage, *cells, *_numbers(runs))
+    wall = makespan(plan.tasks, expected, {key: one.seconds for key, one in expected.items()}, jobs)
+    time = _time(list(expected.values()), wall, jobs)
+    return Group(table, Text(), Text(_cells(plan)), Text(time), Text(sight(plan)))
 
 
 def sight(plan: Plan) -> str:
@@ -67,12 +81,15 @@ def _runs(cell: Cell) -> tuple[str, ...]:
     return tuple(model.invert for model in cell.models)
 
 
-def _seconds(seconds: float, runs: int, known: int) -> str:
-    if runs == 0:
-        return ""
-    if known == 0:
-        return "?"
-    return f"{seconds:.0f}" if known == runs else f"{seconds:.0f} + ?"
+def _numbers(runs: Sequence[Expected]) -> tuple[str, str, str]:
+    """Seconds, the factor within which each task probably stays, peak memory; empty where nothing runs."""
+    if not runs:
+        return "", "", ""
+    total = sum(one.seconds for one in runs)
+    spread = sum(one.seconds * one.spread for one in runs) / total
+    peak = max(one.peak_mib for one in runs)
+    guessed = "?" if any(one.basis == "guess" for one in runs) else ""
+    return f"{total:.0f}{guessed}", f"x {spread:.1f}", f"{peak:.0f}" if peak else "?"
 
 
 def _cells(plan: Plan) -> str:
@@ -87,8 +104,28 @@ def _cells(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _time(seconds: float, unknown: int) -> str:
-    if unknown and not seconds:
-        return f"How long is not known: none of the kinds of the {unknown} tasks ever ran here."
-    rest = f"; {unknown} tasks are of a kind that never ran here" if unknown else ""
-    return f"About {duration(seconds)} on one worker, judged by earlier runs{rest}."
+def _time(expected: Sequence[Expected], wall: float, jobs: int) -> str:
+    """How long all will take, and what that is judged by."""
+    if not expected:
+        return "Nothing to compute: all measurements are there."
+    total = duration(sum(one.seconds for one in expected))
+    workers = "one worker" if jobs == 1 else f"{jobs} workers, {total} of work"
+    guesses = sum(one.basis == "guess" for one in expected)
+    if guesses == len(expected):
+        return (
+            f"How long is not known: none of the kinds of the {guesses} tasks ever ran here. "
+            f"A rough guess is {duration(wall)} on {workers}."
+        )
+    by_stage = sum(one.basis == "stage" for one in expected)
+    abroad = sum(not one.is_here for one in expected)
+    asides = [
+        f"{count} {'task' if count == 1 else 'tasks'} {words}"
+        for count, words in (
+            (by_stage, "by others of the stage alone"),
+            (guesses, "guessed, since none of the kind ever ran here"),
+            (abroad, "by a run on another machine"),
+        )
+        if count
+    ]
+    rest = f"; {', '.join(asides)}" if asides else ""
+    return f"About {duration(wall)} on {workers}, judged by earlier runs{rest}."

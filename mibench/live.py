@@ -49,6 +49,7 @@ class Live:
         self, plan: Plan, console: Console, *, jobs: int, estimates: Estimates, todo: set[Key]
     ) -> None:
         self.plan, self.console, self.jobs, self.estimates = plan, console, jobs, estimates
+        estimates.meet(plan.tasks)
         self.todo = {key: plan.tasks[key] for key in plan.tasks if key in todo}
         self.total = len(self.todo)
         self.running: dict[Key, _Running] = {}

@@ -25,6 +25,7 @@ from mibench.recording import Failure, failed_record, measured_record
 from mibench.store import Artifact, Store
 from mibench.task import Cell, Task
 from mibench.worker import Job, Outcome, find_device
+from mibench.workload import work_of
 from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
@@ -113,6 +114,7 @@ def run(
     device: str | torch.device = "cpu",
     on_event: OnEvent = ignore,
     results: Path | None = None,
+    until: float = math.inf,
 ) -> list[Record]:
     """Make what is missing, and return the record of every cell in plan order.
 
@@ -127,13 +129,16 @@ def run(
         device: where to compute.
         on_event: told of everything that happens, in this process.
         results: folder of `records.jsonl` and `costs.jsonl`, rewritten as cells close; None writes nothing.
+        until: time of `time.monotonic` after which no task starts; cells that are open then have no record.
 
     Raises:
         StoreError: the store cannot be read or written.
         DeviceError: the device is not there.
         KeyboardInterrupt: after the workers were stopped; the next run goes on from the last whole artifact.
     """
-    return _Run(plan, store, jobs=jobs, device=find_device(device), on_event=on_event, results=results).go()
+    walk = _Run(plan, store, jobs=jobs, device=find_device(device), on_event=on_event, results=results)
+    walk.until = until
+    return walk.go()
 
 
 class _Run:
@@ -165,6 +170,7 @@ class _Run:
         self.records: dict[int, Record] = {}
         self.costs: dict[Key, str] = {}  # lines of costs.jsonl
         self.written = -math.inf
+        self.until = math.inf
 
     def go(self) -> list[Record]:
         """Walk to the end."""
@@ -216,6 +222,8 @@ class _Run:
 
     def start(self) -> bool:
         """Hand out ready tasks, those with most work behind them first; whether there was any to have."""
+        if time.monotonic() >= self.until:
+            self.waiting.clear()
         before = len(self.waiting)
         ready = [task for task in self.waiting.values() if self.is_ready(task)]
         # a task whose worker died runs alone, so that another death is surely its own
@@ -345,11 +353,12 @@ class _Run:
         self.written = time.monotonic()
 
     def cost_lines(self) -> list[str]:
-        """For each task whose cost is known: key, stage, plugin, title, seconds, memory, device."""
+        """For each task whose cost is known: key, stage, plugin, title, work, seconds, memory, device."""
         for key, task in self.plan.tasks.items():
             if key not in self.costs and (cost := self.store.cost(key)):
                 head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
-                self.costs[key] = json.dumps({**head, **cost}, sort_keys=True)
+                work = work_of(task.description(), lambda read: self.plan.tasks[read].description())
+                self.costs[key] = json.dumps({**head, "work": work, **cost}, sort_keys=True)
         return [self.costs[key] for key in self.plan.tasks if key in self.costs]
 
 

@@ -27,6 +27,7 @@ from mibench.report.frame import (
     part,
     reason,
 )
+from mibench.report.left_out import left_out_facts
 from mibench.report.places import FigureFile, attack_label, defense_label, grid_files, plot_files, scenes_of
 from mibench.report.table import comparison
 from mibench.report.table_html import render
@@ -77,7 +78,7 @@ def _index(records: Sequence[Json], results_dir: Path) -> dict[str, Any]:
     return {
         "title": ", ".join(cells["suite"].drop_duplicates()),
         "facts": _facts(cells, records),
-        "warnings": _warnings(cells),
+        "warnings": [*_warnings(cells), *left_out_facts(results_dir)],
         "table": Markup(comparison(records).to_html(cell_address)),  # escaped by its own template
         "equal": None if equal is None else equal.to_html(),
         "curves": _figures(results_dir, [(sheet.scene.name, sheet.file) for sheet in sheets]),

@@ -22,6 +22,7 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
 
     from mibench.report.by_defense import by_defense
     from mibench.report.equal_utility import curves_csv, equal_utility
+    from mibench.report.left_out import noted
     from mibench.report.paired import differences, paired_frame, to_markdown
     from mibench.report.risk import exposures, risk_frame
     from mibench.report.risk import to_markdown as risk_markdown
@@ -29,7 +30,7 @@ def write_tables(records: Sequence[Json | Record], out_dir: Path) -> list[Path]:
     from mibench.report.table_csv import frame_csv
     from mibench.report.table_html import render
 
-    table = comparison(records)
+    table = noted(comparison(records), out_dir.parent)
     texts = {
         "comparison.csv": table.to_csv(),
         "comparison_long.csv": table.to_csv("long"),
