@@ -145,7 +145,9 @@ def test_an_image_folder_runs_end_to_end_and_its_faces_stay_inside(
     (record,) = read_records(here / "results" / "mini" / "records.jsonl")
     assert record.data["kind"] == "folder"
     assert record.data["num_classes"] == 3
-    assert not list((here / "results").rglob("got.png"))
+    pictures = [file.relative_to(here / "results" / "mini") for file in (here / "results").rglob("got.png")]
+    assert [file.parts[0] for file in pictures] == ["withheld"]
+    assert (here / "results" / "mini" / "withheld" / ".gitignore").read_text(encoding="utf-8") == "*\n"
     assert str(here) not in (here / "results" / "mini" / "records.jsonl").read_text(encoding="utf-8")
 
     (here / "faces" / "person-2" / "1.png").write_bytes(b"no image")
