@@ -44,6 +44,7 @@ def main() -> None:
             answer = os.fork()
             if answer == 0:
                 os.close(0)
+                os.dup2(2, 1)  # a worker whose main process is dead when it starts prints that: no answer
                 code = 1
                 try:
                     walk(Path(rest[0]), rest[1], int(rest[2]))
