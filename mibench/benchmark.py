@@ -19,6 +19,7 @@ from mibench import report
 from mibench.atomic import write_atomically
 from mibench.budget import Choice, LeftOut
 from mibench.errors import DeviceError, RecordError
+from mibench.executors import MakeExecutor
 from mibench.export import export_images
 from mibench.plan import Plan
 from mibench.record import Record
@@ -87,6 +88,7 @@ def bench(
     jobs: int | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
+    executor: MakeExecutor | None = None,
     budget: Choice | None = None,
     left_s: Callable[[], float | None] | None = None,
 ) -> Bench:
@@ -99,6 +101,7 @@ def bench(
         jobs: worker processes; None suits the device.
         device: `auto`, `cpu` or `cuda`.
         on_event: told of everything that happens.
+        executor: makes what runs the tasks in place of `jobs` workers of this machine.
         budget: the choice that `plan` is part of; no task starts after its time.
         left_s: seconds that are probably left, for `status.json`.
 
@@ -136,6 +139,7 @@ def bench(
                 device=where,
                 on_event=watch,
                 results=folder,
+                executor=executor,
                 until=math.inf if budget is None else time.monotonic() + budget.budget_s,
             )
             (folder / FAILURES).unlink(missing_ok=True)

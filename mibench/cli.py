@@ -18,6 +18,7 @@ from mibench import cli_evidence, cli_watch
 from mibench.cli_budget import Budget, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
+from mibench.cli_executor import LOCAL, ExecutorName, ExecutorOption, RayAddress, Where, crew_of
 from mibench.cli_live import live, print_files, shelf_of
 from mibench.cli_options import (
     Attacks,
@@ -111,6 +112,8 @@ def run(
     no_zoo: NoZoo = False,
     seed: Seeds = None,
     split: SplitFile = None,
+    executor: ExecutorOption = ExecutorName.local,
+    ray_address: RayAddress = None,
     budget: Budget = None,
 ) -> None:
     """Run a suite and write its records, tables, figures and pages.
@@ -118,7 +121,7 @@ def run(
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
     plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
-    _carry_out(plan, device, jobs, out, store, budget=budget)
+    _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address), budget=budget)
 
 
 @app.command()
@@ -137,6 +140,8 @@ def sweep(
     store: StoreOption = None,
     no_zoo: NoZoo = False,
     is_plan: Annotated[bool, typer.Option("--plan", help="Show what it would do, and stop.")] = False,
+    executor: ExecutorOption = ExecutorName.local,
+    ray_address: RayAddress = None,
 ) -> None:
     """Run defenses at several levels of their knob and draw privacy against utility as curves.
 
@@ -159,7 +164,7 @@ def sweep(
         print(note, file=sys.stderr)
     plan = build_plan(found.suite, zoo=not no_zoo)
     if not is_plan:
-        return _carry_out(plan, device, jobs, out, store)
+        return _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address))
     return _console().print(forecast(plan, shelf_of(out, store)))
 
 
@@ -324,32 +329,34 @@ def _carry_out(
     out: Path,
     store: Path | None,
     *,
+    where: Where = LOCAL,
     budget: str | None = None,
 ) -> None:
     """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
-    from mibench.benchmark import bench, pick_device, pick_jobs
+    from mibench.benchmark import bench, pick_device
     from mibench.forecast import sight
 
     on, shelf = pick_device(device.value), shelf_of(out, store)
-    num_jobs = jobs or pick_jobs(on)
-    choice = chosen(plan, shelf, budget, jobs=num_jobs, device=on.type, out=out)
-    plan = plan if choice is None else choice.plan
-    watch = live(plan, shelf, num_jobs, device=on.type, results=out)
-    todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
-    head = "" if choice is None else f"{told(choice)}\n"
-    print(f"{head}{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
     try:
-        with watch:
-            done = bench(
-                plan,
-                out=out,
-                store=store,
-                jobs=num_jobs,
-                device=str(on),
-                on_event=watch,
-                budget=choice,
-                left_s=watch.left_s,
-            )
+        with crew_of(where, jobs=jobs, device=on, plan=plan, store=shelf) as crew:
+            choice = chosen(plan, shelf, budget, jobs=crew.jobs, device=on.type, out=out)
+            plan = plan if choice is None else choice.plan
+            watch = live(plan, shelf, crew.jobs, device=on.type, results=out)
+            todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {crew.jobs} at once."
+            head = "" if choice is None else f"{told(choice)}\n"
+            print(f"{head}{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
+            with watch:
+                done = bench(
+                    plan,
+                    out=out,
+                    store=store,
+                    jobs=crew.jobs,
+                    device=str(on),
+                    on_event=watch,
+                    executor=crew.make,
+                    budget=choice,
+                    left_s=watch.left_s,
+                )
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)
         raise typer.Exit(STOPPED) from None

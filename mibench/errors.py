@@ -12,6 +12,7 @@
     +-- StoreError            an artifact that cannot be read or written
     +-- RecordError           a records file that cannot be read
     +-- DeviceError           a device that was asked for and is not there
+    +-- ClusterError          a Ray cluster that is not there, or whose nodes cannot do the work
     +-- OutOfRoomError        what does not fit into memory and may not be made smaller
     +-- WeightsError          a user's weights file that cannot be used
     +-- BudgetError           a budget of time that is none, or that nothing fits
@@ -73,6 +74,10 @@ class DeviceError(MibenchError):
 
 class OutOfRoomError(MibenchError):
     """Something does not fit into memory, and making it smaller would change what is computed."""
+
+
+class ClusterError(MibenchError):
+    """A Ray cluster that is not there, or whose nodes cannot do the work."""
 
 
 class WeightsError(MibenchError):

@@ -14,9 +14,10 @@ from typing import Any, Protocol
 from mibench.worker import Job, Outcome, failure_of, start_worker, work
 
 OnProgress = Callable[[Job, int, int, dict[str, float]], None]
+MakeExecutor = Callable[[OnProgress], "Executor"]
 _POLL_S = 0.2
 # read by the math libraries when a worker starts; one thread each, see mibench.worker
-_WORKER_ENV = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+WORKER_ENV = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Executor(Protocol):
@@ -80,7 +81,7 @@ class Pool:
             timeout=None,
             initializer=start_worker,
             initargs=(os.getpid(),),
-            env=_WORKER_ENV,
+            env=WORKER_ENV,
         )
         try:
             self.flying[self.pool.submit(work, job)] = job

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from mibench.errors import StoreError
-from mibench.executors import Executor, InProcess, Pool
+from mibench.executors import Executor, InProcess, MakeExecutor, Pool
 from mibench.flags import with_comparisons
 from mibench.key import Key
 from mibench.lease import Leases
@@ -114,6 +115,7 @@ def run(
     device: str | torch.device = "cpu",
     on_event: OnEvent = ignore,
     results: Path | None = None,
+    executor: MakeExecutor | None = None,
     until: float = math.inf,
 ) -> list[Record]:
     """Make what is missing, and return the record of every cell in plan order.
@@ -129,6 +131,7 @@ def run(
         device: where to compute.
         on_event: told of everything that happens, in this process.
         results: folder of `records.jsonl` and `costs.jsonl`, rewritten as cells close; None writes nothing.
+        executor: makes what runs the tasks in place of `jobs` workers of this machine.
         until: time of `time.monotonic` after which no task starts; cells that are open then have no record.
 
     Raises:
@@ -136,7 +139,8 @@ def run(
         DeviceError: the device is not there.
         KeyboardInterrupt: after the workers were stopped; the next run goes on from the last whole artifact.
     """
-    walk = _Run(plan, store, jobs=jobs, device=find_device(device), on_event=on_event, results=results)
+    where = find_device(device)
+    walk = _Run(plan, store, jobs=jobs, device=where, on_event=on_event, results=results, executor=executor)
     walk.until = until
     return walk.go()
 
@@ -153,12 +157,14 @@ class _Run:
         device: torch.device,
         on_event: OnEvent,
         results: Path | None,
+        executor: MakeExecutor | None,
     ) -> None:
         self.plan, self.store, self.device = plan, store, device
         self.on_event, self.results = on_event, results
-        self.executor: Executor = Pool(jobs, self.progress) if jobs > 1 else InProcess(self.progress)
+        local: MakeExecutor = partial(Pool, jobs) if jobs > 1 else InProcess
+        self.executor: Executor = (executor or local)(self.progress)
         # one worker goes through the plan cell by cell, several start with the longest chain
-        self.rank = _ranks(plan) if jobs > 1 else dict.fromkeys(plan.tasks, 0)
+        self.rank = _ranks(plan) if self.executor.jobs > 1 else dict.fromkeys(plan.tasks, 0)
         self.present: set[Key] = set()
         self.waiting: dict[Key, Task] = {}
         self.flying: set[Key] = set()
