@@ -62,6 +62,7 @@ def tables(folder: Path) -> dict[str, Any]:
     return {"attacks": attacks}
 
 
+@pytest.mark.slow
 def test_the_records_are_those_of_one_process_though_workers_die(
     make_suite: MakeSuite, tmp_path: Path, cluster: RayCluster
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_second_run_is_all_hits_and_starts_no_ray(make_suite: MakeSuite, tmp_p
     assert hits == list(plan.tasks)
 
 
+@pytest.mark.slow
 def test_an_interrupt_kills_the_workers_and_the_cluster_goes_on(
     make_suite: MakeSuite, tmp_path: Path, cluster: RayCluster
 ) -> None:
