@@ -7,22 +7,19 @@ function is the finalizer of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections import Counter
 
 import torch
 from torch import Tensor
 
+from mibench.seeds import derive_seed
+
+__all__ = ["Noise", "derive_seed", "hash_normal", "hash_uniform", "mix", "repeats"]
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-
-
-def derive_seed(*parts: object) -> int:
-    """A seed in [0, 2**63) from any printable parts, by SHA-256 of their repr."""
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 def mix(state: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mibench.data.prepared import PreparedSet
 from mibench.errors import DataError
-from mibench.noise import derive_seed
+from mibench.seeds import derive_seed
 
 LEAST_TILE, MOST_TILE = 96, 256  # pixels: smaller faces cannot be judged by eye, larger ones fill the screen
 _GAP, _EDGE, _LINE = 4, 16, 18
