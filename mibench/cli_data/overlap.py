@@ -14,7 +14,7 @@ from mibench.errors import DataError
 
 if TYPE_CHECKING:
     from mibench.data.source import Part
-    from mibench.overlap import Duplicates, Likenesses, SplitImages
+    from mibench.overlap import Duplicates, Likenesses, Lookalike, SplitImages
 
 
 class Drop(StrEnum):
@@ -24,48 +24,48 @@ class Drop(StrEnum):
     identities = "identities"
 
 
-def overlap(
-    split: Annotated[Path, typer.Argument(metavar="SPLIT", help="A file that `mibench data split` wrote.")],
-    *,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights", metavar="FILE", help="facenet-pytorch's InceptionResnetV1, to tell people."
-        ),
-    ] = None,
-    hamming: Annotated[
-        int, typer.Option(min=0, max=64, help="Bits of 64 that two hashes may differ in.")
-    ] = 6,
-    epochs: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Of the net that tells people, without --weights; 0 looks for pictures alone."
-        ),
-    ] = 30,
-    drop: Annotated[
-        Drop | None,
-        typer.Option(
-            "--drop", help="Write a split without public near-duplicates, or without lookalikes too."
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--to", metavar="FILE", help="With --drop: the new file. Default: SPLIT-DROP.json."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="The report. Default: SPLIT-overlap beside it."),
-    ] = None,
-    show: Annotated[int, typer.Option(min=0, max=200, help="Pairs to show of each kind.")] = 20,
-    device: DeviceOption = Device.auto,
-    seed: Annotated[int, typer.Option(min=0, help="Of the net's training.")] = 0,
-) -> None:
-    """Find pictures and people that stand in two parts of a split, and drop them if you say so.
+SplitArgument = Annotated[
+    Path, typer.Argument(metavar="SPLIT", help="A file that `mibench data split` wrote.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="facenet-pytorch's InceptionResnetV1, to tell people."),
+]
+Hamming = Annotated[int, typer.Option(min=0, max=64, help="Bits of 64 that two hashes may differ in.")]
+Epochs = Annotated[
+    int,
+    typer.Option(min=0, help="Of the net that tells people, without --weights; 0 looks for pictures alone."),
+]
+DropOption = Annotated[
+    Drop | None,
+    typer.Option("--drop", help="Write a split without public near-duplicates, or without lookalikes too."),
+]
+To = Annotated[
+    Path | None,
+    typer.Option("--to", metavar="FILE", help="With --drop: the new file. Default: SPLIT-DROP.json."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The report. Default: SPLIT-overlap beside it."),
+]
+Show = Annotated[int, typer.Option(min=0, max=200, help="Pairs to show of each kind.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the net's training.")]
 
-    Raises:
-        DataError: the split cannot be used, or cannot be written without what is to be dropped.
-        WeightsError: the weights cannot be used.
-    """
+
+def overlap(
+    split: SplitArgument,
+    *,
+    weights: Weights = None,
+    hamming: Hamming = 6,
+    epochs: Epochs = 30,
+    drop: DropOption = None,
+    to: To = None,
+    out: Report = None,
+    show: Show = 20,
+    device: DeviceOption = Device.auto,
+    seed: Seed = 0,
+) -> None:
+    """Find pictures and people that stand in two parts of a split, and drop them if you say so."""
     from mibench.cli_data.overlap_files import reasons, write_report
     from mibench.data.split_file import SplitFile
     from mibench.overlap import STEPS, SplitImages, near_duplicates
@@ -88,14 +88,23 @@ def overlap(
     files = write_report(folder, images, duplicates, people, options=options, shown=show)
     typer.echo("\n" + "\n".join(str(file) for file in files))
     if drop is not None:
-        lookalikes = people.found if people and drop is Drop.identities else ()
-        if people and drop is Drop.identities and not people.can_tell:
-            raise DataError(
-                f"overlap: people cannot be told apart (accuracy {people.accuracy:.2f}), so none is dropped. "
-                "Give --weights, or --drop duplicates."
-            )
-        gone = reasons(duplicates, lookalikes)
+        likenesses = people if drop is Drop.identities else None
+        gone = reasons(duplicates, _to_drop(likenesses) if likenesses else ())
         _write(images, split, to or split.with_name(f"{split.stem}-{drop.value}.json"), gone)
+
+
+def _to_drop(people: Likenesses) -> tuple[Lookalike, ...]:
+    """What is to go because somebody private is like it.
+
+    Raises:
+        DataError: people cannot be told apart.
+    """
+    if not people.can_tell:
+        raise DataError(
+            f"overlap: people cannot be told apart (accuracy {people.accuracy:.2f}), so none is dropped. "
+            "Give --weights, or --drop duplicates."
+        )
+    return people.found
 
 
 def _compare(images: SplitImages, weights: Path | None, epochs: int, device: Device, seed: int) -> Likenesses:
