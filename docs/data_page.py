@@ -29,7 +29,8 @@ from mibench.report.escape import markdown
 PAGE = Path(__file__).resolve().parent / "data.md"
 MARKED = re.compile(r"(<!-- (walk|sets) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 COMMANDS = (
-    'mibench data prepare folder --from photos --name mine --size 32 --min-images 2 --licence "Our group."',
+    "mibench data prepare image_folder --from photos --name mine --size 32 --min-images 2 "
+    '--licence "Our group."',
     "mibench data verify data/mine-32",
     "mibench data doctor",
     "mibench data split data/mine-32 --private 8 --test-images 1",

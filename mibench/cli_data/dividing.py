@@ -16,46 +16,53 @@ class Choice(StrEnum):
     most = "most"
 
 
-def split(
-    private_set: Annotated[Path, typer.Argument(metavar="DIR", help="Prepared set of the private people.")],
-    *,
-    private: Annotated[int, typer.Option(min=2, help="People that the victim knows.")],
-    public: Annotated[
-        int, typer.Option(min=0, help="People of the attacker's public images; 0 takes what is left.")
-    ] = 0,
-    defender: Annotated[
-        int, typer.Option(min=0, help="People of the defender's public images; 0 takes what is left.")
-    ] = 0,
-    public_set: Annotated[
-        Path | None, typer.Option("--public-set", metavar="DIR", help="Another set for the attacker.")
-    ] = None,
-    defender_set: Annotated[
-        Path | None,
-        typer.Option(
-            "--defender-set", metavar="DIR", help="Another for the defender. Default: --public-set."
-        ),
-    ] = None,
-    test_images: Annotated[
-        int, typer.Option(min=0, help="Images of each private person to test on; 0 takes --test-fraction.")
-    ] = 0,
-    test_fraction: Annotated[float, typer.Option(help="Share of each private person's images.")] = 0.2,
-    min_images: Annotated[int, typer.Option(min=0, help="Images that a private person needs.")] = 0,
-    min_defender_images: Annotated[
-        int, typer.Option(min=1, help="Images that a person of the defender needs.")
-    ] = 1,
-    choose: Annotated[
-        Choice, typer.Option(help="Private people by the seed, or those with most images.")
-    ] = Choice.random,
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
-    name: Annotated[str, typer.Option(help="The file is DIR/splits/NAME.json.")] = "default",
-    to: Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Another place for it.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace another split that lies there.")] = False,
-) -> None:
-    """Divide prepared sets into private people and two halves of public ones.
+PrivateSet = Annotated[Path, typer.Argument(metavar="DIR", help="Prepared set of the private people.")]
+Private = Annotated[int, typer.Option(min=2, help="People that the victim knows.")]
+Public = Annotated[
+    int, typer.Option(min=0, help="People of the attacker's public images; 0 takes what is left.")
+]
+Defender = Annotated[
+    int, typer.Option(min=0, help="People of the defender's public images; 0 takes what is left.")
+]
+PublicSet = Annotated[
+    Path | None, typer.Option("--public-set", metavar="DIR", help="Another set for the attacker.")
+]
+DefenderSet = Annotated[
+    Path | None,
+    typer.Option("--defender-set", metavar="DIR", help="Another for the defender. Default: --public-set."),
+]
+TestImages = Annotated[
+    int, typer.Option(min=0, help="Images of each private person to test on; 0 takes --test-fraction.")
+]
+TestFraction = Annotated[float, typer.Option(help="Share of each private person's images.")]
+MinImages = Annotated[int, typer.Option(min=0, help="Images that a private person needs.")]
+MinDefenderImages = Annotated[int, typer.Option(min=1, help="Images that a person of the defender needs.")]
+Choose = Annotated[Choice, typer.Option(help="Private people by the seed, or those with most images.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+Name = Annotated[str, typer.Option(help="The file is DIR/splits/NAME.json.")]
+To = Annotated[Path | None, typer.Option("--to", metavar="FILE", help="Another place for it.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace another split that lies there.")]
 
-    Raises:
-        DataError: a set cannot be used, there are too few people, or another split lies there.
-    """
+
+def split(
+    private_set: PrivateSet,
+    *,
+    private: Private,
+    public: Public = 0,
+    defender: Defender = 0,
+    public_set: PublicSet = None,
+    defender_set: DefenderSet = None,
+    test_images: TestImages = 0,
+    test_fraction: TestFraction = 0.2,
+    min_images: MinImages = 0,
+    min_defender_images: MinDefenderImages = 1,
+    choose: Choose = Choice.random,
+    seed: Seed = 0,
+    name: Name = "default",
+    to: To = None,
+    force: Force = False,
+) -> None:
+    """Divide prepared sets into private people and two halves of public ones."""
     from mibench.data.dividing import Division, divide, write_split
     from mibench.data.prepared import PreparedSet
 

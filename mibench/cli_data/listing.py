@@ -45,8 +45,7 @@ def list_sets(
 ) -> None:
     """List the prepared sets of a folder, and the sets that mibench knows and that are not there.
 
-    Raises:
-        DataError: the folder cannot be read.
+    A set is complete where its files are there with their sizes; `mibench data verify` reads them.
     """
     from mibench.data.layouts import LAYOUTS
     from mibench.data.shelf import shelf

@@ -39,61 +39,72 @@ class Align(StrEnum):
     landmarks = "landmarks"
 
 
+Known = Annotated[str, typer.Argument(metavar="NAME", help="A data set of `mibench data list`.")]
+From = Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the set lies.")]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Default: data/<name>-<size>.")]
+Size = Annotated[int | None, typer.Option(min=8, help="Height and width in pixels. Default: the set's own.")]
+Channels = Annotated[
+    int | None, typer.Option(min=1, max=3, help="3 for RGB, 1 for gray. Default: the set's own.")
+]
+Crop = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Side of the middle square that is kept, in pixels of an image; 0 keeps the largest. "
+        "Default: the set's own, or the square around a face's box where the set has boxes.",
+    ),
+]
+FitOption = Annotated[Fit, typer.Option(help="Crop to a square, or pad the whole image with black.")]
+AlignOption = Annotated[
+    Align, typer.Option(help="Bring faces into one position, by found points or by the set's own.")
+]
+Identities = Annotated[
+    int | None, typer.Option(min=2, help="People to keep, those with most images. Default: all.")
+]
+MinImages = Annotated[int, typer.Option(min=1, help="Usable images that a person needs.")]
+MaxImages = Annotated[
+    int | None, typer.Option(min=1, help="Images kept of a person, the first by name. Default: all.")
+]
+MaxFileMb = Annotated[float, typer.Option(help="Larger files are left out, in 10^6 bytes.")]
+Licence = Annotated[
+    str, typer.Option(metavar="TEXT", help="What your licence allows, in place of the set's known terms.")
+]
+MayPublish = Annotated[bool, typer.Option("--may-publish", help="Your terms allow images on public pages.")]
+SetName = Annotated[str, typer.Option("--name", help="Of the prepared set. Default: NAME.")]
+AtOnce = Annotated[int | None, typer.Option(min=1, help="Images decoded at once. Default: the cores.")]
+Restart = Annotated[
+    bool,
+    typer.Option("--restart", help="Begin anew, in place of what lies at the target; its splits stay."),
+]
+
+
 def prepare(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A data set of `mibench data list`.")],
+    name: Known,
     *,
-    source: Annotated[Path, typer.Option("--from", metavar="DIR", help="Where the set lies.")],
-    to: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Default: data/<name>-<size>.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=8, help="Height and width in pixels. Default: the set's own.")
-    ] = None,
-    channels: Annotated[
-        int | None, typer.Option(min=1, max=3, help="3 for RGB, 1 for gray. Default: the set's own.")
-    ] = None,
-    crop: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Side of the middle square that is kept, in pixels of an image; 0 keeps the largest. "
-            "Default: the set's own, or the square around a face's box where the set has boxes.",
-        ),
-    ] = None,
-    fit: Annotated[Fit, typer.Option(help="Crop to a square, or pad the whole image with black.")] = Fit.crop,
-    align: Annotated[
-        Align, typer.Option(help="Bring faces into one position, by found points or by the set's own.")
-    ] = Align.none,
-    identities: Annotated[
-        int | None, typer.Option(min=2, help="People to keep, those with most images. Default: all.")
-    ] = None,
-    min_images: Annotated[int, typer.Option(min=1, help="Usable images that a person needs.")] = 1,
-    max_images: Annotated[
-        int | None, typer.Option(min=1, help="Images kept of a person, the first by name. Default: all.")
-    ] = None,
-    max_file_mb: Annotated[float, typer.Option(help="Larger files are left out, in 10^6 bytes.")] = 64,
-    licence: Annotated[
-        str, typer.Option(metavar="TEXT", help="What your licence allows, in place of the set's known terms.")
-    ] = "",
-    may_publish: Annotated[
-        bool, typer.Option("--may-publish", help="Your terms allow images on public pages.")
-    ] = False,
-    set_name: Annotated[str, typer.Option("--name", help="Of the prepared set. Default: NAME.")] = "",
-    jobs: Annotated[
-        int | None, typer.Option(min=1, help="Images decoded at once. Default: the cores.")
-    ] = None,
+    source: From,
+    to: To = None,
+    size: Size = None,
+    channels: Channels = None,
+    crop: Crop = None,
+    fit: FitOption = Fit.crop,
+    align: AlignOption = Align.none,
+    identities: Identities = None,
+    min_images: MinImages = 1,
+    max_images: MaxImages = None,
+    max_file_mb: MaxFileMb = 64,
+    licence: Licence = "",
+    may_publish: MayPublish = False,
+    set_name: SetName = "",
+    jobs: AtOnce = None,
     device: DeviceOption = Device.auto,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew, in place of what lies at the target.")
-    ] = False,
+    restart: Restart = False,
 ) -> None:
     """Prepare a data set that you have: one array of images, and a list of who is on which.
 
     Stopped by whatever, the same command goes on. Nothing at the source is changed.
     """
     from mibench.data.layouts import get_layout
-    from mibench.data.preparing import Interrupted, Request
-    from mibench.data.preparing import prepare as make
+    from mibench.data.preparing import Request
 
     layout = get_layout(name)
     called = set_name or layout.facts.name
@@ -117,14 +128,21 @@ def prepare(
         device=_device(device) if align is Align.mtcnn else "cpu",
         restart=restart,
     )
+    _tell(_made(request), request)
+
+
+def _made(request: Request) -> Done:
+    """The prepared set; typer.Exit where the user stops it."""
+    from mibench.data.preparing import Interrupted
+    from mibench.data.preparing import prepare as make
+
     try:
         with _watch() as on_progress:
-            done = make(request, on_progress=on_progress, on_note=_note)
+            return make(request, on_progress=on_progress, on_note=_note)
     except Interrupted as stop:
-        again = "the same command without --restart" if restart else "the same command"
+        again = "the same command without --restart" if request.restart else "the same command"
         _note(f"stopped after {stop.images:,} images; {again} goes on")
         raise typer.Exit(STOPPED) from None
-    _tell(done, request)
 
 
 def _cores() -> int:
@@ -156,8 +174,8 @@ def _watch() -> Iterator[Callable[[int, int, int], None]]:
     with Progress(
         *columns, TimeRemainingColumn(), console=stream, transient=True, disable=not stream.is_terminal
     ) as bar:
-        line = bar.add_task("files", total=None)
-        began: list[float] = []  # time and files at the first call: what an earlier run read is not its pace
+        line = bar.add_task("images", total=None)
+        began: list[float] = []  # time and images at the first call: what an earlier run read is not its pace
         told = [time.monotonic()]
 
         def show(read: int, total: int, images: int) -> None:
@@ -168,10 +186,10 @@ def _watch() -> Iterator[Callable[[int, int, int], None]]:
             told[0] = now
             pace = (read - began[1]) / (now - began[0]) if now > began[0] else 0.0
             if stream.is_terminal:
-                text = f"files, {images:,} rows, {pace:,.0f}/s"
+                text = f"images read, {images:,} kept, {pace:,.0f}/s"
                 bar.update(line, completed=read, total=max(read, total), description=text)
             elif read < total:
-                _note(f"{read:,} of {total:,} files, {images:,} images, {pace:,.0f}/s")
+                _note(f"{read:,} of {total:,} images read, {images:,} kept, {pace:,.0f}/s")
 
         yield show
 
@@ -183,10 +201,10 @@ def _tell(done: Done, request: Request) -> None:
     info = done.info
     where = plain(str(done.root))
     if not done.is_new:
-        typer.echo(f"{where}: there already, made with the same options from the same files. Nothing to do.")
+        typer.echo(f"{where}: there already and whole, with the same options and files. Nothing to do.")
     else:
         pace = (
-            f" ({done.read:,} files in {done.wall_s:.1f} s, {done.read / done.wall_s:,.0f}/s)"
+            f" ({done.read:,} images read in {done.wall_s:.1f} s, {done.read / done.wall_s:,.0f}/s)"
             if done.read
             else ""
         )
@@ -198,7 +216,11 @@ def _tell(done: Done, request: Request) -> None:
         for reason, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
             typer.echo(f"{title:9} {count:>9,}  {plain(reason)}")
     public = "Images may" if info.may_publish else "Images must not"
-    typer.echo(f"Terms of {plain(info.title)}: {plain(info.terms)} {public} stand on public pages.")
+    if request.layout.facts.set_terms and not request.licence:
+        terms = "Terms: not given; name them by --licence."
+    else:
+        terms = f"Terms of {plain(info.title)}: {plain(info.terms)}"
+    typer.echo(f"{terms} {public} stand on public pages.")
     folder = plain(shlex.quote(str(done.root)))
     split = (
         f"{folder} --private N" if info.has_identities else f"PRIVATE_SET --public-set {folder} --private N"

@@ -23,12 +23,17 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=100)
 
 
-def print_findings(findings: Iterable[Finding], about: str = "") -> int:
+LIMIT = 2000
+"""Characters of a finding that are printed unless all are asked for."""
+
+
+def print_findings(findings: Iterable[Finding], about: str = "", *, limit: int = LIMIT) -> int:
     """Print one line a finding as it comes; returns how many failed.
 
     Args:
         findings: with text of users' files as it is: it is made safe here.
         about: what they are about, in front of every line; empty where that is plain.
+        limit: characters of each that are printed; 0 prints all.
     """
     from mibench.report.escape import plain
 
@@ -36,7 +41,7 @@ def print_findings(findings: Iterable[Finding], about: str = "") -> int:
     for finding in findings:
         failed += finding.status == "fail"
         what = f"{about}: {finding.what}" if about else finding.what
-        print_line(finding.status, plain(what, 200), plain(finding.text, 2000))
+        print_line(finding.status, plain(what, 200), plain(finding.text, limit))
     return failed
 
 

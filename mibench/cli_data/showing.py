@@ -41,11 +41,7 @@ def show(
         "data"
     ),
 ) -> None:
-    """Show what is known of a set: its terms, its folder, what was prepared and what was left out.
-
-    Raises:
-        DataError: neither a known set nor a prepared one, or a sheet that may not or cannot be written.
-    """
+    """Show what is known of a set: its terms, its folder, what was prepared and what was left out."""
     from mibench.data.preparing_state import PART
     from mibench.data.shelf import is_set, shelved
 
@@ -120,7 +116,7 @@ def _show_prepared(one: Shelved) -> None:
         out.print(Text.assemble((one.name, "bold"), "  unfinished: ", safe(one.text)))
         return
     if one.state == "damaged":
-        raise DataError(one.text)
+        raise DataError(f"prepared set {one.folder}: {one.text}")
     from mibench.data.prepared import PreparedSet
 
     found = PreparedSet(one.folder)

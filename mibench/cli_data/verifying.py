@@ -27,9 +27,6 @@ def verify(
     """Compute the digests of prepared sets and their splits again, one line a check.
 
     Exit code 1 where a check failed.
-
-    Raises:
-        DataError: a folder or file that is named is not there.
     """
     folders = [place for place in places if place.suffix != ".json"]
     splits = [place for place in places if place.suffix == ".json"] + (split or [])
@@ -38,27 +35,45 @@ def verify(
     for place in (*folders, *splits, *([source] if source else [])):
         if not place.exists():
             raise DataError(f"{place}: there is no such file or folder. `mibench data list` shows the sets.")
-    failed = sum(_verify_folder(folder, is_one=len(folders) == 1) for folder in folders)
-    failed += sum(_verify_split(file) for file in splits)
+    damaged: list[Path] = []
+    failed = 0
+    for folder, about in zip(folders, _told_apart(folders)):
+        broken = _verify_folder(folder, about)
+        damaged += [folder] if broken else []
+        failed += broken
+    beside = [file for folder in folders for file in _splits_beside(folder)]
+    failed += sum(_verify_split(file, damaged) for file in (*beside, *splits))
     if source is not None:
         failed += _verify_source(folders[0], source)
     fail_if(failed)
 
 
-def _verify_folder(folder: Path, *, is_one: bool) -> int:
-    """Check a set and the splits beside it; the number of failed checks."""
+def _told_apart(folders: list[Path]) -> list[str]:
+    """What stands before each set's lines: nothing for one, names for several, paths if those are equal."""
+    if len(folders) == 1:
+        return [""]
+    names = [folder.resolve().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _verify_folder(folder: Path, about: str) -> int:
+    """Check a set; the number of failed checks."""
     from mibench.data.verifying import bytes_to_read, verify_set
-    from mibench.data.verifying_splits import splits_beside
 
     with bar("reading", bytes_to_read(folder), is_bytes=True) as moved:
-        failed = print_findings(verify_set(folder, moved), "" if is_one else folder.name)
-    return failed + sum(_verify_split(file) for file in splits_beside(folder))
+        return print_findings(verify_set(folder, moved), about)
 
 
-def _verify_split(file: Path) -> int:
+def _splits_beside(folder: Path) -> list[Path]:
+    from mibench.data.verifying_splits import splits_beside
+
+    return splits_beside(folder)
+
+
+def _verify_split(file: Path, damaged: list[Path]) -> int:
     from mibench.data.verifying_splits import verify_split
 
-    return print_findings(verify_split(file))
+    return print_findings(verify_split(file, damaged=damaged))
 
 
 def _verify_source(folder: Path, source: Path) -> int:

@@ -26,6 +26,12 @@ EMPTY, NO_IMAGE, BROKEN = "is empty", "is no image of a known format", "cannot b
 TOO_MANY_PIXELS = f"has more than {MAX_PIXELS // 10**6} million pixels"
 UNKNOWN_RANGE = "has 32-bit pixels, whose range is not known"
 
+_MODES = {
+    "1": "1-bit", "L": "gray", "LA": "gray", "La": "gray", "P": "palette", "PA": "palette", "RGBA": "RGB",
+    "RGBa": "RGB",
+}  # fmt: skip
+"""Words for Pillow's pixel formats; the others are words already: CMYK, YCbCr, LAB, HSV."""
+
 # what Pillow's decoders were seen to raise on damaged files; none of it is a mistake of ours
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, AttributeError,
@@ -124,7 +130,7 @@ def _decoded(opened: Image.Image, wanted: str, sha256: str) -> Decoded:
     mode, notes = opened.mode, notes + turns
     if image.has_transparency_data:
         image = _over_white(image)
-        notes.append(f"{mode} with transparency, shown over white")
+        notes.append(f"{_MODES.get(mode, mode)} with transparency, shown over white")
     elif mode.startswith("I;16") or (mode == "I" and opened.format in ("PNG", "PPM")):
         # before version 11 Pillow gave 16-bit PNG, and it still gives 16-bit PGM, as 32-bit integers
         image = _eight_bits(image)
@@ -132,7 +138,7 @@ def _decoded(opened: Image.Image, wanted: str, sha256: str) -> Decoded:
     elif mode in ("I", "F"):
         raise UnusableImageError(UNKNOWN_RANGE)
     elif mode not in ("RGB", "L") or (mode == "L" and wanted == "RGB"):
-        notes.append("gray" if mode == "L" else mode)
+        notes.append(_MODES.get(mode, mode))
     image = image.convert(wanted)
     return Decoded(image, mode, image.width, image.height, sha256, tuple(notes))
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Literal
 
 from mibench.atomic import write_atomically
-from mibench.data.prepared import PreparedSet
+from mibench.data.prepared import AGAIN, PreparedSet
 from mibench.data.source import PARTS, Part
 from mibench.data.split_file import Person, SplitFile, SplitPart, link_to, part_digest
 from mibench.errors import DataError
-from mibench.noise import derive_seed
+from mibench.seeds import derive_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +124,14 @@ def write_split(split: SplitFile, file: Path, *, force: bool = False) -> None:
         write_atomically(file, text.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"split {file}: cannot be written ({error}). Choose another place by --to."
+            f"split {file}: cannot be written ({_why(error)}). Choose another place by --to."
         ) from error
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "unknown error"
+    return "what lies there is no text"
 
 
 def _check_sets(sets: dict[Part, PreparedSet]) -> None:
@@ -165,7 +171,7 @@ def _files_of(found: PreparedSet) -> list[bytes]:
         return [bytes.fromhex(line["sha256"])[:16] for line in found.manifest()]
     except ValueError as error:
         raise DataError(
-            f"split: the manifest in {found.root} holds what is no SHA-256 ({error}). Prepare it again."
+            f"split: the manifest in {found.root} holds what is no SHA-256 ({error}). {AGAIN}"
         ) from error
 
 

@@ -19,14 +19,14 @@ class Finding:
     text: str
 
 
-def first_few(names: Sequence[object]) -> str:
+def first_few(names: Sequence[object], most: int = NAMED) -> str:
     """The first of many, and how many more there are.
 
     >>> first_few(["a", "b", "c", "d"])
     'a, b, c and 1 more'
     """
-    told = ", ".join(str(name) for name in names[:NAMED])
-    return told if len(names) <= NAMED else f"{told} and {len(names) - NAMED:,} more"
+    told = ", ".join(str(name) for name in names[:most])
+    return told if len(names) <= most else f"{told} and {len(names) - most:,} more"
 
 
 def counted(number: int, one: str, many: str = "") -> str:

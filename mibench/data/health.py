@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mibench.data.finding import NAMED, Finding, counted, first_few
 from mibench.data.prepared import PreparedSet
 
-FLAT_STD = 4.0  # levels of 255 by which the pixels of a blank image differ at most, after JPEG
+FLAT_STD = 4.0  # levels of 255 by which a blank image's pixels differ at most in each channel, after JPEG
 DARK_MEAN = 16.0  # mean level of 255 below which a face can hardly be made out
 GRAY_SPREAD = 1.0  # mean levels of 255 between the channels of what was gray before JPEG
 TELLING = 0.01  # share of a set from which on repeated files and gray images are worth a warning
@@ -54,9 +54,10 @@ def content_of(pixels: NDArray[np.uint8], on_rows: Callable[[int], object] = lam
     first: dict[bytes, int] = {}
     for start in range(0, len(pixels), _CHUNK):
         chunk = np.asarray(pixels[start : start + _CHUNK])
-        values = chunk.reshape(len(chunk), -1).astype(np.float32)
-        is_flat = values.std(1) < FLAT_STD
-        is_dark = (values.mean(1) < DARK_MEAN) & ~is_flat
+        values = chunk.reshape(*chunk.shape[:2], -1).astype(np.float32)
+        # channel by channel: one color all over has a spread between its channels, and shows nothing
+        is_flat = values.std(2).max(1) < FLAT_STD
+        is_dark = (values.mean((1, 2)) < DARK_MEAN) & ~is_flat
         found.flat += (start + is_flat.nonzero()[0]).tolist()
         found.dark += (start + is_dark.nonzero()[0]).tolist()
         if chunk.shape[1] == 3:
@@ -79,23 +80,29 @@ def images_each(found: PreparedSet) -> list[int]:
     return [len(rows) for rows in found.rows_of.values()]
 
 
-def examine(found: PreparedSet, on_rows: Callable[[int], object] = lambda _count: None) -> Iterator[Finding]:
+def examine(
+    found: PreparedSet,
+    on_rows: Callable[[int], object] = lambda _count: None,
+    *,
+    most: int = NAMED,
+) -> Iterator[Finding]:
     """What is odd about a set; one finding a question, `ok` where nothing is.
 
     Args:
         found: the set.
         on_rows: as for `content_of`.
+        most: people, images or pairs that a finding names; it says how many more there are.
 
     Raises:
         DataError: images or manifest cannot be read.
     """
     if found.info.has_identities:
-        yield _people(found)
+        yield _people(found, most)
     yield _copies(found)
-    yield from _content(found, content_of(found.pixels, on_rows))
+    yield from _content(found, content_of(found.pixels, on_rows), most)
 
 
-def _people(found: PreparedSet) -> Finding:
+def _people(found: PreparedSet, most: int) -> Finding:
     counts = images_each(found)
     single = [name for name, rows in found.rows_of.items() if len(rows) == 1]
     if len(counts) < 3:
@@ -104,7 +111,7 @@ def _people(found: PreparedSet) -> Finding:
         )
         return Finding("warn", "people", text)
     if single:
-        of = f"of {len(counts):,} have one image ({first_few(single)})"
+        of = f"of {len(counts):,} have one image ({first_few(single, most)})"
         advice = "They can be public alone; `--min-images 2` leaves them out."
         return Finding("warn", "people", f"{len(single):,} {of}. {advice}")
     return Finding("ok", "people", f"{len(counts):,}, each with {min(counts)} images or more")
@@ -113,8 +120,9 @@ def _people(found: PreparedSet) -> Finding:
 def _copies(found: PreparedSet) -> Finding:
     skipped = found.info.skipped
     copies = sum(count for reason, count in skipped.items() if reason.startswith(SAME_BYTES))
-    seen = found.info.images + sum(skipped.values())
-    share = f"{copies:,} of {counted(seen, 'file')} were copies of another, byte for byte, and left out"
+    told = found.info.options.get("found_images")  # what is left out is no image only
+    seen = told if type(told) is int else found.info.images + copies
+    share = f"{copies:,} of {counted(seen, 'image')} were copies of another, byte for byte, and left out"
     if copies > TELLING * seen:
         return Finding("warn", "copies", f"{share}. Look at what else the folder repeats: {_OVERLAP}")
     return Finding("ok", "copies", share)
@@ -123,43 +131,65 @@ def _copies(found: PreparedSet) -> Finding:
 _OVERLAP = "`mibench data overlap` finds near duplicates."
 
 
-def _content(found: PreparedSet, content: Content) -> Iterator[Finding]:
+def _content(found: PreparedSet, content: Content, most: int) -> Iterator[Finding]:
     flat, dark, gray = content.flat, content.dark, content.gray
-    yield _rows(found, "blank", flat, "Remove the files, and prepare anew.")
-    yield _rows(found, "dark", dark, "A face can hardly be made out on them: look at the files.")
-    yield _repeated(found, content)
+    where = _Places(found, most)
+    yield _rows(where, "blank", flat, _REMOVE)
+    yield _rows(where, "dark", dark, "A face can hardly be made out on them: look at the files.")
+    yield _repeated(where, content)
     if found.info.channels == 3:
         is_many = len(gray) > TELLING * content.images
         text = f"{counted(len(gray), 'image')} without color"
         if is_many:
-            text += (
-                f": {_places(found, gray)}. An attack may learn who is gray. `--channels 1` makes all alike."
-            )
+            text += f": {where.of(gray)}. An attack may learn who is gray. `--channels 1` makes all alike."
         yield Finding("warn" if is_many else "ok", "gray", text)
 
 
-def _rows(found: PreparedSet, what: str, rows: list[int], advice: str) -> Finding:
+_REMOVE = "Remove the files, and give the command that made the set with --restart."
+
+
+class _Places:
+    """How findings name rows: with the files that they come from.
+
+    Args:
+        found: the set.
+        most: rows that are named; of more it is said how many.
+    """
+
+    def __init__(self, found: PreparedSet, most: int) -> None:
+        self.found, self.most = found, most
+
+    def of(self, rows: list[int]) -> str:
+        """The first few rows."""
+        names = self._names(set(rows[: self.most]))
+        return first_few([names.get(row, row) for row in rows], self.most)
+
+    def of_pairs(self, pairs: list[tuple[int, int]]) -> str:
+        """The first few pairs, each a row and the earlier row that it is equal to."""
+        names = self._names({row for pair in pairs[: self.most] for row in pair})
+        told = [f"{names.get(row)} is {names.get(earlier)}" for row, earlier in pairs]
+        return first_few(told, self.most)
+
+    def _names(self, rows: set[int]) -> dict[int, str]:
+        lines = enumerate(self.found.manifest())
+        return {row: f"row {row} ({line['file']})" for row, line in lines if row in rows}
+
+
+def _rows(where: _Places, what: str, rows: list[int], advice: str) -> Finding:
     if not rows:
         return Finding("ok", what, "none")
-    return Finding("warn", what, f"{counted(len(rows), 'image')}: {_places(found, rows)}. {advice}")
+    return Finding("warn", what, f"{counted(len(rows), 'image')}: {where.of(rows)}. {advice}")
 
 
-def _repeated(found: PreparedSet, content: Content) -> Finding:
+def _repeated(where: _Places, content: Content) -> Finding:
     """Equal pixels from different files; between two people they are a mistake in the names."""
     if not content.repeated:
         return Finding("ok", "repeated", "no two images are equal")
-    who = {row: name for name, rows in found.rows_of.items() for row in rows}
+    who = {row: name for name, rows in where.found.rows_of.items() for row in rows}
     across = [(row, earlier) for row, earlier in content.repeated if who[row] != who[earlier]]
-    shown = across or content.repeated
+    within = [pair for pair in content.repeated if who[pair[0]] == who[pair[1]]]
     text = f"{counted(len(content.repeated), 'image')} with the pixels of an earlier one"
-    if across and found.info.has_identities:
+    if across and where.found.info.has_identities:
         text += f", {len(across):,} of them of someone else, so one of the two names is wrong"
-    pairs = f"{_places(found, list(shown[0]))}{', and so on' if len(shown) > 1 else ''}"
-    return Finding("warn", "repeated", f"{text}: {pairs}. Remove the files, and prepare anew.")
-
-
-def _places(found: PreparedSet, rows: list[int]) -> str:
-    """The first few rows with the files that they come from, and how many more there are."""
-    wanted = set(rows[:NAMED])
-    files = {row: line["file"] for row, line in enumerate(found.manifest()) if row in wanted}
-    return first_few([f"row {row} ({files[row]})" if row in files else row for row in rows])
+    # names that are wrong are told first
+    return Finding("warn", "repeated", f"{text}: {where.of_pairs([*across, *within])}. {_REMOVE}")

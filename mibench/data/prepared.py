@@ -115,20 +115,23 @@ class PreparedSet:
             DataError: the file is missing or has another shape than `set.json` says.
         """
         file = self.root / IMAGES
+        if not file.is_file():
+            raise self._problem(IMAGES, file_problem(self.root, self.info, IMAGES))
         try:
             # np.load would also unpack archives, and leaves a file open that it cannot map
             found: NDArray[np.uint8] = open_memmap(file, mode="r")
         except _DAMAGE as error:
-            raise DataError(
-                f"prepared set {self.root}: {IMAGES} cannot be read ({error}). {_AGAIN}"
-            ) from error
+            # what numpy says of damage is about its own steps: a shorter file is told as that
+            told = file_problem(self.root, self.info, IMAGES) or _unreadable(error)
+            raise self._problem(IMAGES, told) from error
         side, wanted = self.info.size, (self.info.images, self.info.channels)
         if found.shape != (*wanted, side, side) or found.dtype != np.uint8:
-            raise DataError(
-                f"prepared set {self.root}: {IMAGES} holds {found.shape} {found.dtype}, set.json says "
-                f"{(*wanted, side, side)} uint8. {_AGAIN}"
-            )
+            said = f"set.json says {(*wanted, side, side)} uint8"
+            raise self._problem(IMAGES, f"holds {found.shape} {found.dtype}, {said}")
         return found
+
+    def _problem(self, name: str, problem: str) -> DataError:
+        return DataError(f"prepared set {self.root}: {name} {problem}. {AGAIN}")
 
     @cached_property
     def rows_of(self) -> dict[str, range]:
@@ -141,13 +144,10 @@ class PreparedSet:
         row = 0
         for name, lines in groupby(self.manifest(), key=lambda line: line["identity"]):
             if name in found:
-                raise DataError(f"prepared set {self.root}: '{name}' has rows in two places. {_AGAIN}")
+                raise self._problem(MANIFEST, f"gives '{name}' rows in two places")
             found[name] = range(row, row := row + sum(1 for _ in lines))
         if row != self.info.images:
-            raise DataError(
-                f"prepared set {self.root}: {MANIFEST} has {row} rows, {INFO} says {self.info.images}. "
-                f"{_AGAIN}"
-            )
+            raise self._problem(MANIFEST, f"has {row} rows, {INFO} says {self.info.images}")
         return found
 
     def manifest(self) -> Iterator[dict[str, str]]:
@@ -167,14 +167,43 @@ class PreparedSet:
         yield from _lines(self.root / SKIPPED, SKIP_COLUMNS, self.root)
 
 
-_AGAIN = "Prepare it again, or put the file back."
+AGAIN = (
+    "Put the file back, or give the `mibench data prepare` command of this set with --restart: the same "
+    "files give the same images, and splits stay."
+)
+"""What to do about a damaged set."""
 _DAMAGE = (OSError, ValueError, TypeError, ArithmeticError, TokenError)
 """What numpy was seen to raise on files with damaged headers."""
+
+
+def file_problem(root: Path, info: SetInfo, name: str) -> str:
+    """What is wrong with the name or the size of a file; a phrase, empty where nothing is."""
+    file, wanted = root / name, info.files[name]["bytes"]
+    try:
+        if not file.exists():
+            return "is missing"
+        if not file.is_file():
+            return "is a folder and no file" if file.is_dir() else "is no regular file"
+        size = file.stat().st_size
+    except OSError as error:
+        return f"cannot be read ({error.strerror or 'unknown error'})"
+    if size < wanted:
+        return f"is cut short: it has {size:,} bytes, {INFO} says {wanted:,}"
+    return f"was changed: it has {size:,} bytes, {INFO} says {wanted:,}" if size > wanted else ""
+
+
+def _unreadable(error: Exception) -> str:
+    """That a file cannot be read, in words: those of the system, and none of numpy's or Python's."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    return "cannot be read: it holds no array of numpy's"
 
 
 def _read_info(root: Path) -> SetInfo:
     file = root / INFO
     if not file.is_file():
+        if (root / IMAGES).exists() or (root / MANIFEST).exists():
+            raise DataError(f"prepared set {root}: {INFO} is missing. {AGAIN}")
         raise DataError(
             f"prepared set {root}: there is no {INFO}. Make it by `mibench data prepare`, or give an "
             "unfinished one the command that began it once more."
@@ -187,7 +216,8 @@ def _read_info(root: Path) -> SetInfo:
         _check_info(info)
         return info
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise DataError(f"prepared set {root}: {INFO} cannot be used ({error}). {_AGAIN}") from error
+        told = (error.strerror or "unknown error") if isinstance(error, OSError) else error
+        raise DataError(f"prepared set {root}: {INFO} cannot be used ({told}). {AGAIN}") from error
 
 
 def _check_info(info: SetInfo) -> None:
@@ -212,18 +242,21 @@ def _check_info(info: SetInfo) -> None:
 
 
 def _lines(file: Path, columns: tuple[str, ...], root: Path) -> Iterator[dict[str, str]]:
+    if not file.exists():
+        raise DataError(f"prepared set {root}: {file.name} is missing. {AGAIN}")
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             reader = csv.DictReader(opened)
             if tuple(reader.fieldnames or ()) != columns:
-                raise DataError(f"prepared set {root}: {file.name} has not the columns {columns}. {_AGAIN}")
+                raise DataError(f"prepared set {root}: {file.name} has not the columns {columns}. {AGAIN}")
             for line in reader:
                 # csv gives too many cells the key None, and too few the value
                 if None in line or None in line.values():
                     raise DataError(
                         f"prepared set {root}: {file.name}, line {reader.line_num}: it has too few or too "
-                        f"many cells. {_AGAIN}"
+                        f"many cells. {AGAIN}"
                     )
                 yield line
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"prepared set {root}: {file.name} cannot be read ({error}). {_AGAIN}") from error
+        told = (error.strerror or "unknown error") if isinstance(error, OSError) else "it is no CSV text"
+        raise DataError(f"prepared set {root}: {file.name} cannot be read ({told}). {AGAIN}") from error

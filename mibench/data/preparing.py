@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from mibench.data.damage import damage_told
 from mibench.data.prepared import INFO, PreparedSet, SetInfo
 from mibench.data.preparing_plan import Plan, Request, make_plan
 from mibench.data.preparing_state import (
@@ -23,9 +24,9 @@ from mibench.data.preparing_state import (
     clear,
     clear_tmp,
     locked,
-    move_in,
     read_progress,
 )
+from mibench.data.preparing_swap import aside_of, bring_back, check_replaceable, is_remains, move_in
 from mibench.data.preparing_work import OnNote, OnProgress, Work, check_space, versions
 from mibench.data.spelling import spelled
 from mibench.errors import DataError
@@ -60,6 +61,9 @@ class Done:
     wall_s: float = 0.0
 
 
+_LONG = 2 * 10**9  # bytes from which on reading them takes so long that it is told
+
+
 class _Preparation:
     """What `prepare` does, and how much of it is safe if it is stopped."""
 
@@ -77,15 +81,17 @@ class _Preparation:
     def run(self) -> Done:
         """Look, lock, go on or begin, and finish."""
         plan = make_plan(self.request)
-        if done := self._there_already(plan):
+        if not aside_of(self.target).is_dir() and (done := self._there_already(plan)):
             return done
         with locked(self.part), warnings.catch_warnings():
             # Pillow warns of odd metadata; threads share the filters, so they are set once around them all
             warnings.filterwarnings("ignore", module=r"PIL\.")
+            if told := bring_back(self.target):
+                self.on_note(told)
             if done := self._there_already(plan) or self._whole_but_not_moved(plan):
                 return done
             old = self._old_progress(plan)
-            replaces = old.replaces if old else self.request.restart and (self.target / INFO).is_file()
+            replaces = old.replaces if old else self.request.restart and self._is_taken()
             return self._worked(plan, old.position if old else None, replaces=replaces)
 
     def _worked(self, plan: Plan, old: Position | None, *, replaces: bool) -> Done:
@@ -97,7 +103,8 @@ class _Preparation:
         began = time.monotonic()
         self.work = Work(plan, self.part, old, replaces=replaces, on_progress=self.on_progress)
         info = self.work.run()
-        move_in(self.part, self.target, replaces=replaces)
+        if told := move_in(self.part, self.target, replaces=replaces):
+            self.on_note(told)
         read = self.work.read - (old.read if old else 0)
         return Done(self.target, info, is_new=True, read=read, wall_s=time.monotonic() - began)
 
@@ -105,25 +112,33 @@ class _Preparation:
         """The finished set where it is what the plan asks for; None where it is to be made.
 
         Raises:
-            DataError: something else lies at the target.
+            DataError: something else lies at the target, or a damaged set.
         """
-        if not self.target.exists() or (self.target.is_dir() and not any(self.target.iterdir())):
+        if not self._is_taken():
             return None
         where = f"prepared set {spelled(str(self.target))}"
-        if not (self.target / INFO).is_file():
+        if not ((self.target / INFO).is_file() or is_remains(self.target)):
             raise DataError(f"{where}: something else lies there. Give another folder by --to.")
         if self.request.restart:
+            check_replaceable(self.target)
             return None
-        found = PreparedSet(self.target).info
-        difference = plan.difference(found.options)
-        if not difference:
-            return Done(self.target, found, is_new=False)
         old = read_progress(self.part)
         if old is not None and old.replaces and not plan.difference(old.options):
-            return None
-        raise DataError(
-            f"{where}: was made {difference}. Give another folder by --to, or --restart to make it anew."
-        )
+            return None  # a preparation with --restart was stopped, and goes on without it
+        found = PreparedSet(self.target)
+        if difference := plan.difference(found.info.options):
+            raise DataError(
+                f"{where}: was made {difference}. Give another folder by --to, or --restart to make it anew."
+            )
+        if sum(int(state["bytes"]) for state in found.info.files.values()) > _LONG:
+            self.on_note(f"{spelled(str(self.target))} is there: its files are compared with {INFO}")
+        if told := damage_told(found, with_digests=True):
+            raise DataError(f"{where}: {told}")
+        return Done(self.target, found.info, is_new=False)
+
+    def _is_taken(self) -> bool:
+        """Whether something lies at the target."""
+        return self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir()))
 
     def _whole_but_not_moved(self, plan: Plan) -> Done | None:
         """The set where a process was killed after its last file and before it was moved into place."""
@@ -133,7 +148,8 @@ class _Preparation:
         info = PreparedSet(self.part).info
         if plan.difference(info.options):
             return None
-        move_in(self.part, self.target, replaces=False)
+        if told := move_in(self.part, self.target, replaces=False):
+            self.on_note(told)
         return Done(self.target, info, is_new=True)
 
     def _old_progress(self, plan: Plan) -> Progress | None:

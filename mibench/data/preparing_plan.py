@@ -209,10 +209,19 @@ class Plan:
         told = [name for name in found if name not in ("found", "found_images")]
         if not told:
             was, now = (each.get("found_images", 0) for each in (options, self.options))
-            return f"from other files: {was:,} then and {now:,} now, or some of them have changed"
+            return f"from other files: {was:,} images then and {now:,} now, or some of them have changed"
         name = told[0]
-        was, now = (spelled(str(each.get(name))) for each in (options, self.options))
+        was, now = (_said(each.get(name)) for each in (options, self.options))
         return f"with other options: {name} {was} then and {now} now"
+
+
+def _said(value: object) -> str:
+    """The value of an option in a sentence: texts in quotes, `none` for what was not given."""
+    if value is None or value == "":
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"'{spelled(value)}'" if isinstance(value, str) else spelled(str(value))
 
 
 def make_plan(request: Request) -> Plan:

@@ -41,7 +41,7 @@ from mibench.errors import DataError
 SCHEMA = 1
 PART, PROGRESS, LOCK = ".part", "progress.json", "lock"
 GROWING = (IMAGES, MANIFEST, SKIPPED)
-_OURS = frozenset({*GROWING, INFO, PROGRESS, LOCK})
+OURS = frozenset({*GROWING, INFO, PROGRESS, LOCK})
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -282,13 +282,13 @@ def check_ours(root: Path) -> None:
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or any(name.startswith(f"{own}.tmp-") for own in (PROGRESS, INFO))
+    return name in OURS or any(name.startswith(f"{own}.tmp-") for own in (PROGRESS, INFO))
 
 
 def clear_tmp(root: Path) -> None:
     """Take away what a killed process left of a file that it was replacing."""
     for path in list(root.iterdir()):
-        if path.name not in _OURS and _is_ours(path.name):
+        if path.name not in OURS and _is_ours(path.name):
             path.unlink()
 
 
@@ -299,35 +299,3 @@ def sync_folder(root: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def move_in(root: Path, target: Path, *, replaces: bool) -> None:
-    """Put a finished set in its place.
-
-    Args:
-        root: folder of the finished set, locked.
-        target: its place.
-        replaces: whether an older set may lie there; what lies beside its own files, such as splits, stays.
-
-    Raises:
-        DataError: a still older set is in the way, which was not taken away because a process was killed.
-        OSError: something lies at the target and is not to be replaced.
-    """
-    clear_tmp(root)
-    (root / LOCK).unlink(missing_ok=True)
-    aside = target.with_name(f".{target.name}.replaced")
-    if replaces and target.is_dir():
-        if aside.is_dir():
-            raise DataError(
-                f"prepared set {spelled(str(target))}: {spelled(str(aside))} is in the way. Move it."
-            )
-        target.rename(aside)
-    root.rename(target)
-    if aside.is_dir():
-        for path in list(aside.iterdir()):
-            if path.name in _OURS:
-                path.unlink()
-            else:
-                path.rename(target / path.name)
-        aside.rmdir()
-    sync_folder(target.parent)

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
+from mibench.data.damage import sha256_of
 from mibench.data.prepared import IMAGES, MANIFEST, SKIPPED, SetInfo
 from mibench.data.preparing_images import Made, Workshop
 from mibench.data.preparing_plan import Person, Plan, Planned
@@ -25,7 +26,6 @@ from mibench.data.preparing_state import (
     written_digests,
 )
 from mibench.data.spelling import spelled
-from mibench.data.verifying import sha256_of
 from mibench.errors import DataError
 
 SAME_PERSON = "same bytes as another image of this identity"
@@ -246,7 +246,7 @@ class Work:
             layout=facts.name,
             title=facts.title,
             home=facts.home,
-            terms=request.licence or facts.terms,
+            terms=request.licence or facts.set_terms or facts.terms,
             citation=facts.citation,
             may_publish=request.may_publish or facts.may_publish,
             has_identities=facts.has_identities,
@@ -291,13 +291,23 @@ def check_space(plan: Plan, part: Path, written: int) -> str:
     need, free = plan.bytes_needed - written, shutil.disk_usage(part).free
     if need <= free:
         return ""
-    told = f"the set takes up to {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    told = f"the set takes up to {told_bytes(need)}, {told_bytes(free)} are free"
     if need <= 2 * free:
         return f"{told}; it is finished all the same if enough files turn out to be unusable"
     raise DataError(
         f"prepare {plan.request.layout.facts.name}: {told}. Free some, give another folder by --to, or ask "
         "for less by --max-images, --identities or --size."
     )
+
+
+def told_bytes(count: int) -> str:
+    """A number of bytes in the unit that it has some of.
+
+    >>> told_bytes(3_400_000_000), told_bytes(2_500_000), told_bytes(900)
+    ('3.4 GB', '2.5 MB', '0.9 kB')
+    """
+    unit, size = next((one for one in (("GB", 1e9), ("MB", 1e6)) if count >= one[1]), ("kB", 1e3))
+    return f"{count / size:,.1f} {unit}"
 
 
 def _short(digest: str) -> bytes:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mibench.data.prepared import IMAGES, INFO, PreparedSet, SetInfo
+from mibench.data.damage import damage_told
+from mibench.data.prepared import IMAGES, INFO, MANIFEST, PreparedSet, SetInfo
 from mibench.data.preparing_state import LOCK, PART, PROGRESS, Progress, read_progress
 from mibench.errors import DataError
 
@@ -34,7 +35,8 @@ class Shelved:
     @property
     def name(self) -> str:
         """Of the folder, without the mark of an unfinished one."""
-        return self.folder.name.removesuffix(PART) if self.state == "unfinished" else self.folder.name
+        name = self.folder.name or self.folder.resolve().name  # the folder may be given as `.`
+        return name.removesuffix(PART) if self.state == "unfinished" else name
 
     @property
     def layout(self) -> str:
@@ -62,7 +64,7 @@ def shelf(root: str | Path) -> list[Shelved]:
 
 def is_set(folder: Path) -> bool:
     """Whether a folder holds a prepared set, or what is left or begun of one; hidden ones do not count."""
-    names = (PROGRESS, LOCK, INFO, IMAGES) if folder.name.endswith(PART) else (INFO, IMAGES)
+    names = (INFO, IMAGES, *((PROGRESS, LOCK) if folder.name.endswith(PART) else (MANIFEST,)))
     return not folder.name.startswith(".") and any((folder / name).is_file() for name in names)
 
 
@@ -71,17 +73,13 @@ def shelved(folder: Path) -> Shelved:
     if folder.name.endswith(PART):
         return _unfinished(folder)
     try:
-        info = PreparedSet(folder).info
+        found = PreparedSet(folder)
     except DataError as error:
-        return Shelved(folder=folder, state="damaged", text=str(error))
-    for name, state in sorted(info.files.items()):
-        file = folder / name
-        size = file.stat().st_size if file.is_file() else None
-        if size != state["bytes"]:
-            text = "is missing" if size is None else f"has {size:,} bytes and not {state['bytes']:,}"
-            advice = "Prepare the set again, or put the file back."
-            return Shelved(folder=folder, state="damaged", info=info, text=f"{name} {text}. {advice}")
-    return Shelved(folder=folder, state="complete", info=info)
+        text = str(error).removeprefix(f"prepared set {folder}: ")
+        return Shelved(folder=folder, state="damaged", text=text)
+    if text := damage_told(found, with_digests=False):
+        return Shelved(folder=folder, state="damaged", info=found.info, text=text)
+    return Shelved(folder=folder, state="complete", info=found.info)
 
 
 def _unfinished(folder: Path) -> Shelved:
@@ -96,7 +94,7 @@ def _unfinished(folder: Path) -> Shelved:
     else:
         text = "nothing of it was kept; give the command that began it once more, or remove the folder"
     if progress is not None:
-        text = f"{progress.done:,} of about {progress.total:,} files done; {text}"
+        text = f"{progress.done:,} of about {progress.total:,} images read; {text}"
     return Shelved(folder=folder, state="unfinished", progress=progress, text=text)
 
 

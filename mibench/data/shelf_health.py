@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from mibench.data.finding import Finding, counted
+from mibench.data.finding import NAMED, Finding, counted
 from mibench.data.health import examine
 from mibench.data.prepared import PreparedSet
+from mibench.data.preparing_swap import SPLITS
 from mibench.data.shelf import Shelved, shelf
 from mibench.data.spelling import unspelled
 from mibench.data.verifying_splits import verify_split
@@ -23,7 +24,7 @@ _GIB = 2**30
 
 
 def look_after(
-    root: str | Path, on_set: OnSet = lambda _name, _rows: lambda _count: None
+    root: str | Path, on_set: OnSet = lambda _name, _rows: lambda _count: None, *, most: int = NAMED
 ) -> Iterator[Finding]:
     """Libraries, disk, every set below a folder and every split of them.
 
@@ -31,6 +32,7 @@ def look_after(
         root: the folder of prepared sets.
         on_set: called with the name and the number of images of each whole set before its images are looked
             at; what it returns is called with the number of rows after each chunk.
+        most: people, images or pairs that a finding names.
 
     Raises:
         DataError: the folder cannot be read.
@@ -41,10 +43,11 @@ def look_after(
     if not sets:
         yield Finding("ok", "sets", f"none in {root} yet; `mibench data list` shows what can be prepared")
     for one in sets:
-        yield from _about(one, sets, on_set)
+        yield from _about(one, sets, on_set, most)
     yield from _set_aside(Path(root))
+    damaged = [one.folder for one in sets if one.state == "damaged"]
     for file in split_files(root, sets):
-        yield from verify_split(file, with_pixels=False)
+        yield from verify_split(file, with_pixels=False, damaged=damaged)
 
 
 def split_files(root: str | Path, sets: list[Shelved]) -> list[Path]:
@@ -86,7 +89,7 @@ def _disk(root: Path, sets: list[Shelved]) -> Finding:
     return Finding("ok", "disk", text)
 
 
-def _about(one: Shelved, sets: list[Shelved], on_set: OnSet) -> Iterator[Finding]:
+def _about(one: Shelved, sets: list[Shelved], on_set: OnSet, most: int) -> Iterator[Finding]:
     """All about one set: its state, then, where it is whole, what is odd about its source and its images."""
     if one.state == "unfinished":
         yield _unfinished(one, sets)
@@ -95,9 +98,10 @@ def _about(one: Shelved, sets: list[Shelved], on_set: OnSet) -> Iterator[Finding
         yield Finding("fail", one.name, one.text)
         return
     try:
-        looks = list(examine(PreparedSet(one.folder), on_set(one.name, one.info.images)))
+        moved = on_set(one.name, one.info.images)
+        looks = list(examine(PreparedSet(one.folder), moved, most=most))
     except DataError as error:
-        yield Finding("fail", one.name, str(error))
+        yield Finding("fail", one.name, str(error).removeprefix(f"prepared set {one.folder}: "))
         return
     odd = [look for look in looks if look.status != "ok"]
     people = f" of {one.info.identities:,} people" if one.info.has_identities else ""
@@ -121,5 +125,11 @@ def _unfinished(one: Shelved, sets: list[Shelved]) -> Finding:
 def _set_aside(root: Path) -> Iterator[Finding]:
     """What a process that was killed while it replaced a set has left of the old one."""
     for folder in sorted(root.glob(".*.replaced")):
-        text = "holds the rest of a set that was replaced. Move what you need, and remove the folder"
+        name = folder.name[1:].removesuffix(".replaced")
+        kept = sorted(file.name for file in (folder / SPLITS).glob("*.json"))
+        held = f", among it {SPLITS}/ with {', '.join(kept)}" if kept else ""
+        text = (
+            f"holds the rest of a set that was replaced{held}. The command that prepared {name} brings it "
+            f"back; or move what you need to {root / name}, and remove the folder"
+        )
         yield Finding("warn", folder.name, text)

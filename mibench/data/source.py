@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from mibench.data.split import Labeled
+if TYPE_CHECKING:
+    from mibench.data.split import Labeled
 
 Part = Literal["private", "public", "defender"]
 PARTS: tuple[Part, ...] = ("private", "public", "defender")

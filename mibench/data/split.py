@@ -9,7 +9,8 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from mibench.errors import DataError, LeakError
+from mibench.data.disjoint import check_disjoint
+from mibench.errors import DataError
 from mibench.noise import repeats
 
 
@@ -134,19 +135,6 @@ class Split:
             }
         )
         return self
-
-
-def check_disjoint(parts: dict[str, tuple[str, ...]]) -> None:
-    """Raise LeakError where one identity name stands in two of the named parts."""
-    names = list(parts)
-    for i, one in enumerate(names):
-        for other in names[i + 1 :]:
-            shared = sorted(set(parts[one]) & set(parts[other]))
-            if shared:
-                raise LeakError(
-                    f"split: identity '{shared[0]}' is both in the {one} and the {other} part "
-                    f"({len(shared)} such). Give every person to one part."
-                )
 
 
 def quantize(images: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mibench.data.prepared import PreparedSet
+from mibench.data.disjoint import check_disjoint
+from mibench.data.prepared import IMAGES, INFO, MANIFEST, PreparedSet
 from mibench.data.source import PARTS, Part
-from mibench.data.split import check_disjoint
 from mibench.errors import DataError, LeakError
 
 SCHEMA = 1
@@ -166,11 +166,15 @@ class SplitFile:
         Raises:
             DataError: a set is missing, or is not the one that was divided.
         """
-        return {name: _open(link, path) for name, link in self.sets.items()}
+        return {name: self.open_named(name, path) for name in self.sets}
 
     def open_set(self, part: Part, path: str | Path) -> PreparedSet:
         """The set of a part; see `open_sets`."""
-        return _open(self.sets[self.parts[part].set_name], path)
+        return self.open_named(self.parts[part].set_name, path)
+
+    def open_named(self, name: str, path: str | Path) -> PreparedSet:
+        """The set of a name; see `open_sets`."""
+        return _open(name, self.sets[name], Path(path))
 
 
 def part_digest(pixels: NDArray[np.uint8], people: Sequence[Person]) -> str:
@@ -206,14 +210,31 @@ def link_to(found: PreparedSet, split: Path) -> SetLink:
     )
 
 
-def _open(link: SetLink, path: str | Path) -> PreparedSet:
-    found = PreparedSet(Path(path).parent / link.path)
+def _open(name: str, link: SetLink, path: Path) -> PreparedSet:
+    folder = _folder(path.parent / link.path)
+    if not any((folder / file).exists() for file in (INFO, IMAGES, MANIFEST)):
+        raise DataError(
+            f"split {path}: names its set '{name}' by the path '{link.path}' from its own folder, and in "
+            f"{folder.resolve()} there is no set. Put the split back beside its set, or move both together."
+        )
+    found = PreparedSet(folder)
     if found.info.digest != link.digest:
         raise DataError(
             f"split {path}: the set in {found.root} is not the one that was divided (its digest begins with "
-            f"{found.info.digest[:12]}, not {link.digest[:12]}). Prepare it as it was, or divide anew."
+            f"{found.info.digest[:12]}, not {link.digest[:12]}). Make it as it was, by the same `mibench "
+            "data prepare` command from the same files with --restart, or divide it under another name."
         )
     return found
+
+
+def _folder(place: Path) -> Path:
+    """The folder of a set without the way there by the split's own folder, which says nothing to users."""
+    short = Path(os.path.normpath(place))
+    if short.name in {"", ".."}:
+        return place.resolve()
+    # where links are on the way, the system goes up from what they lead to
+    is_same = place.exists() and short.exists() and short.samefile(place)
+    return short if is_same else place.resolve()
 
 
 def _row(one: Person) -> list[Any]:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+from mibench.data.damage import OnBytes, digest_problem, sha256_of
 from mibench.data.finding import Finding, counted, first_few
-from mibench.data.prepared import IMAGES, INFO, MANIFEST, SHA256, SKIPPED, PreparedSet
+from mibench.data.prepared import AGAIN, IMAGES, INFO, MANIFEST, SHA256, SKIPPED, PreparedSet, file_problem
 from mibench.data.spelling import unspelled
 from mibench.errors import DataError
 
-OnBytes = Callable[[int], object]
-_BLOCK = 1 << 20  # bytes that are read at a time
-_AGAIN = "Prepare the set again, or put the file back."
+_SAMPLE = 50  # missing files that are looked for in other folders
 
 
 def verify_set(folder: str | Path, on_bytes: OnBytes = lambda _count: None) -> Iterator[Finding]:
     """Hold every file of a prepared set against `set.json`, and the manifest against itself.
+
+    What a file holds is looked at where it is there with its size: one missing file is one failed check.
 
     Args:
         folder: of the set.
@@ -29,18 +28,31 @@ def verify_set(folder: str | Path, on_bytes: OnBytes = lambda _count: None) -> I
     try:
         found = PreparedSet(folder)
     except DataError as error:
-        yield Finding("fail", INFO, str(error))
+        yield Finding("fail", INFO, str(error).removeprefix(f"prepared set {Path(folder)}: "))
         return
     yield Finding("ok", INFO, f"{found.info.images:,} images, {found.info.identities:,} identities")
-    for name, state in sorted(found.info.files.items()):
-        yield _checked(
-            name, "the SHA-256 is the recorded one", _file_problem(found.root / name, state, on_bytes)
-        )
-    yield _checked("shape", f"{IMAGES} is as {INFO} says", _said(lambda: found.pixels))
-    text = "rows, identities and counts agree"
-    yield _checked("rows", text, _said(lambda: _manifest_problem(found)))
-    text = "the files left out are as many as recorded, by reason"
-    yield _checked("left out", text, _said(lambda: _skipped_problem(found)))
+    absent = set()
+    for name in sorted(found.info.files):
+        problem = file_problem(found.root, found.info, name)
+        if problem:
+            absent.add(name)
+        else:
+            problem = digest_problem(found, name, on_bytes)
+        told = f"{problem}. {AGAIN}" if problem else None
+        yield _checked(name, "the SHA-256 is the recorded one", told)
+    checks: tuple[tuple[str, str, str, Callable[[], object]], ...] = (
+        ("shape", IMAGES, f"{IMAGES} is as {INFO} says", lambda: found.pixels),
+        ("rows", MANIFEST, "rows, identities and counts agree", lambda: _manifest_problem(found)),
+        (
+            "left out",
+            SKIPPED,
+            "the files left out are as many as recorded, by reason",
+            lambda: _skipped_problem(found),
+        ),
+    )
+    for what, name, text, look in checks:
+        if name not in absent:
+            yield _checked(what, text, _said(found, look))
 
 
 def bytes_to_read(folder: str | Path) -> int:
@@ -51,20 +63,6 @@ def bytes_to_read(folder: str | Path) -> int:
         return 0
     files = [Path(folder) / str(name) for name in names]
     return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def sha256_of(file: Path, on_bytes: OnBytes = lambda _count: None) -> str:
-    """SHA-256 of a file, in hexadecimal, read block by block.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while block := opened.read(_BLOCK):
-            digest.update(block)
-            on_bytes(len(block))
-    return digest.hexdigest()
 
 
 def verify_source(folder: str | Path, source: Path, on_file: OnBytes = lambda _count: None) -> Finding:
@@ -79,6 +77,7 @@ def verify_source(folder: str | Path, source: Path, on_file: OnBytes = lambda _c
         DataError: the set's own files cannot be read.
     """
     missing, changed, same = [], [], 0
+    tops: set[str] = set()  # first folders of what is there
     for line in PreparedSet(folder).manifest():
         file = source / unspelled(line["file"])
         try:
@@ -87,42 +86,52 @@ def verify_source(folder: str | Path, source: Path, on_file: OnBytes = lambda _c
             missing.append(line["file"])
         else:
             same += is_same
+            tops.add(_top(line["file"]))
             if not is_same:
                 changed.append(line["file"])
         on_file(1)
     if not missing and not changed:
-        return Finding("ok", "source", f"all {counted(same, 'file')} in {source} are those that were read")
+        return Finding("ok", "source", f"all {counted(same, 'image')} in {source} are those that were read")
     told = [f"{len(missing):,} missing ({first_few(missing)})"] if missing else []
     told += [f"{len(changed):,} changed ({first_few(changed)})"] if changed else []
     advice = "Prepared images stay as they are; a new preparation from here would give another set."
+    if len(missing) > same + len(changed) and (place := _elsewhere(source, missing)):
+        advice = f"Those that are missing lie in {place}: give that folder by --source."
+    elif len(tops) == 1 and tops.isdisjoint(map(_top, missing)):
+        advice = f"All that are there lie in {min(tops)}/, so this is a part of the source. {advice}"
     return Finding("fail", "source", f"{source}: {', '.join(told)}, {same:,} the same. {advice}")
+
+
+def _top(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _elsewhere(source: Path, missing: list[str]) -> Path | None:
+    """The folder around a source or inside it that has most of the files that it lacks, if one has."""
+    some = [unspelled(name) for name in missing[:: max(1, len(missing) // _SAMPLE)][:_SAMPLE]]
+    try:
+        inside = sorted(child for child in source.iterdir() if child.is_dir())
+    except OSError:
+        inside = []
+    counts = [
+        (sum((folder / name).is_file() for name in some), folder)
+        for folder in (source.resolve().parent, *inside)
+    ]
+    count, place = max(counts, key=lambda pair: pair[0])  # of equal ones the first, which is the outer one
+    return place if 2 * count > len(some) else None
 
 
 def _checked(what: str, good: str, problem: str | None) -> Finding:
     return Finding("ok", what, good) if problem is None else Finding("fail", what, problem)
 
 
-def _said(look: Callable[[], object]) -> str | None:
+def _said(of: PreparedSet, look: Callable[[], object]) -> str | None:
     """The problem that a look returns or raises as DataError; None where it returns something else."""
     try:
         found = look()
     except DataError as error:
-        return str(error)
+        return str(error).removeprefix(f"prepared set {of.root}: ")
     return found if isinstance(found, str) else None
-
-
-def _file_problem(file: Path, state: dict[str, Any], on_bytes: OnBytes) -> str | None:
-    if not file.is_file():
-        return f"the file is missing. {_AGAIN}"
-    try:
-        if (size := file.stat().st_size) != state["bytes"]:
-            return f"{size:,} bytes, {INFO} says {state['bytes']:,}. {_AGAIN}"
-        found = sha256_of(file, on_bytes)
-    except OSError as error:
-        return f"it cannot be read ({error.strerror or error}). Check the disk and the permissions."
-    if found != state["sha256"]:
-        return f"its SHA-256 begins with {found[:12]}, {INFO} says {state['sha256'][:12]}. {_AGAIN}"
-    return None
 
 
 def _manifest_problem(found: PreparedSet) -> str | None:
@@ -141,16 +150,16 @@ def _manifest_problem(found: PreparedSet) -> str | None:
         if problem is None and line["file"] in files:
             problem = f"the file '{line['file']}' stands there twice"
         if problem is not None:
-            return f"{MANIFEST}, line {row + 2}: {problem}. {_AGAIN}"
+            return f"{MANIFEST}, line {row + 2}: {problem}. {AGAIN}"
         last = line["identity"]
         identities.add(last)
         files.add(line["file"])
     counts = {"images": row + 1, "identities": len(identities)}
     for name, count in counts.items():
         if count != getattr(found.info, name):
-            return f"{MANIFEST} has {count:,} {name}, {INFO} says {getattr(found.info, name):,}. {_AGAIN}"
+            return f"{MANIFEST} has {count:,} {name}, {INFO} says {getattr(found.info, name):,}. {AGAIN}"
     if not found.info.has_identities and len(identities) != row + 1:
-        return f"{MANIFEST} puts several images under one name, and the set says nobody's. {_AGAIN}"
+        return f"{MANIFEST} puts several images under one name, and the set says nobody's. {AGAIN}"
     return None
 
 
@@ -178,5 +187,5 @@ def _skipped_problem(found: PreparedSet) -> str | None:
     for reason in sorted({*counts, *found.info.skipped}, key=str):
         if counts[reason] != found.info.skipped.get(reason, 0):
             wanted = found.info.skipped.get(reason, 0)
-            return f"'{reason}': {counts[reason]:,} in {SKIPPED}, {INFO} says {wanted:,}. {_AGAIN}"
+            return f"'{reason}': {counts[reason]:,} in {SKIPPED}, {INFO} says {wanted:,}. {AGAIN}"
     return None

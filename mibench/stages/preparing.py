@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
+from mibench.data.disjoint import check_disjoint
 from mibench.data.folder import FolderData
 from mibench.data.prepared_source import PreparedData
 from mibench.data.source import Source
-from mibench.data.split import check_disjoint
 from mibench.data.synthetic import SynthFacesData
 from mibench.embedder import centroids, embed, facenet_state
 from mibench.errors import PluginError, WeightsError

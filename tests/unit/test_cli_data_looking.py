@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +102,7 @@ def test_a_damaged_set_says_what_is_wrong_in_the_list(
 ) -> None:
     (folder / IMAGES).unlink()
     assert main(["data", "list"]) == 0
-    assert "toy: images.npy is missing. Prepare the set again" in printed(capsys)
+    assert "toy: images.npy is missing. Put the file back, or" in printed(capsys)
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
@@ -140,7 +142,7 @@ def test_what_is_no_set_is_said_to_be_none(folder: Path, capsys: pytest.CaptureF
     assert "there are no images for a sheet" in capsys.readouterr().err
     (folder / IMAGES).unlink()
     assert main(["data", "show", "data/toy"]) == 2
-    assert "images.npy is missing" in capsys.readouterr().err
+    assert "prepared set data/toy: images.npy is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["data/later.part", "data/later", "later"])
@@ -150,7 +152,9 @@ def test_an_unfinished_set_says_how_to_go_on(
     begin(folder.parent, "later")
     assert main(["data", "show", name]) == 0
     out = " ".join(printed(capsys).split())
-    assert out.startswith("later unfinished: 1,200 of about 5,000 files done; go on by `mibench data prepare")
+    assert out.startswith(
+        "later unfinished: 1,200 of about 5,000 images read; go on by `mibench data prepare"
+    )
 
 
 def test_a_sheet_is_written_once_with_its_terms(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +179,7 @@ def test_a_sound_set_is_verified_with_its_splits_and_source(
     lines = printed(capsys).splitlines()
     assert len(lines) == 12
     assert all(line.startswith("ok    ") for line in lines)
-    assert "split default.json, private" in "".join(lines)
+    assert "split toy/default.json, private" in "".join(lines)
 
 
 def test_a_failed_check_is_one_line_and_exit_code_1(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +199,10 @@ def test_several_sets_and_splits_are_told_apart(folder: Path, capsys: pytest.Cap
     out = printed(capsys)
     assert "ok    toy: images.npy" in out
     assert "ok    second: images.npy" in out
-    assert "fail  split other.json, private" in out  # its path leads elsewhere from there
+    assert "fail  split other.json, set 'toy': names its set 'toy' by the path '..'" in out
+    assert "ok    split toy/default.json, private" in out
+    assert main(["data", "verify", "data/toy", "data/../data/toy"]) == 0
+    assert "ok    data/../data/toy: images.npy" in printed(capsys)  # two of one name are told by their paths
     assert main(["data", "verify", str(folder / "splits" / "default.json")]) == 0
     assert len(printed(capsys).splitlines()) == 4
 
@@ -215,7 +222,7 @@ def test_a_name_in_an_error_reaches_no_terminal(tmp_path: Path, capsys: pytest.C
     (one / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     assert main(["data", "split", str(one), "--private", "2"]) == 2
     told = capsys.readouterr().err
-    assert "has rows in two places" in told
+    assert "rows in two places" in told
     assert "\x1b" not in told
 
 
@@ -225,11 +232,53 @@ def test_the_doctor_ends_with_1_where_something_is_broken_alone(
     begin(Path("data"), "later")
     assert main(["data", "doctor"]) == 0
     out = printed(capsys)
-    assert "warn  later.part: is unfinished: 1,200 of about 5,000 files done" in out
+    assert "warn  later.part: is unfinished: 1,200 of about 5,000 images read" in out
     assert out.endswith("Nothing is broken.\n")
     np.save(folder / IMAGES, toy_pixels(3))
     assert main(["data", "doctor"]) == 1
-    assert "fail  toy: images.npy has" in printed(capsys)
+    assert "fail  toy: images.npy is cut short: it has" in printed(capsys)
+
+
+def test_the_doctor_names_all_pairs_where_that_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pixels = toy_pixels(12)
+    pixels[6:] = pixels[:6]
+    make_set(tmp_path, pixels, [str(place // 2) for place in range(12)])
+    assert main(["data", "doctor", "--root", str(tmp_path)]) == 0
+    assert "and 3 more" in printed(capsys)
+    assert main(["data", "doctor", "--root", str(tmp_path), "--all"]) == 0
+    assert "row 11 (5/11.png) is row 5 (2/5.png). Remove" in printed(capsys)
+
+
+@pytest.mark.parametrize("name", ["prepare", "split", "list", "show", "verify", "doctor", "overlap"])
+def test_help_is_written_for_users(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "Usage: mibench data" in out
+    assert not [word for word in ("Raises", "DataError", "Args:") if word in out]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["verify", "data/toy", "--source", "source"],
+        ["split", "data/toy", "--private", "4", "--name", "second"],
+        ["doctor"],
+        ["list"],
+        ["show", "data/toy"],
+        ["show", "data/toy", "--sheet", "sheet.png"],
+    ],
+)
+def test_nobody_waits_for_torch_who_does_not_need_it(words: list[str], folder: Path) -> None:
+    assert folder.is_dir()
+    script = (
+        "import sys; from mibench.cli import main; code = main(sys.argv[1:]); "
+        "assert 'torch' not in sys.modules, 'torch'; sys.exit(code)"
+    )
+    command = [sys.executable, "-c", script, "data", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

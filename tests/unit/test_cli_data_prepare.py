@@ -37,11 +37,11 @@ def run(*words: str) -> int:
 def test_it_says_what_was_made_and_what_comes_next(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (source / "eve" / "0.png").write_bytes(b"")
     Image.new("CMYK", (9, 9)).save(source / "eve" / "2.jpg")
-    assert run("folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
+    assert run("image_folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
     out, errors = capsys.readouterr()
     assert errors == ""
     lines = out.splitlines()
-    assert re.fullmatch(r"data/image_folder-8: done \(7 files in \d+\.\d s, [\d,]+/s\)", lines[0])
+    assert re.fullmatch(r"data/image_folder-8: done \(7 images read in \d+\.\d s, [\d,]+/s\)", lines[0])
     assert lines[1:4] == [
         "6 images, 3 identities, 8x8 RGB",
         "left out          1  is empty",
@@ -52,8 +52,10 @@ def test_it_says_what_was_made_and_what_comes_next(source: Path, capsys: pytest.
         "Next: `mibench data verify data/image_folder-8`, then "
         "`mibench data split data/image_folder-8 --private N`."
     )
-    assert run("folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
-    assert "there already, made with the same options from the same files" in capsys.readouterr().out
+    assert run("image_folder", "--from", "photos", "--size", "8", "--licence", "my\x1b[31m own") == 0
+    assert (
+        "there already and whole, with the same options and files. Nothing to do." in capsys.readouterr().out
+    )
 
 
 def test_names_sizes_and_places(source: Path) -> None:
@@ -70,12 +72,12 @@ def test_bad_input_exits_with_two(source: Path, capsys: pytest.CaptureFixture[st
     del source
     assert run("celebb", "--from", "photos") == 2
     assert "Did you mean 'celeba'?" in capsys.readouterr().err
-    assert run("folder", "--from", "nowhere") == 2
+    assert run("image_folder", "--from", "nowhere") == 2
     assert "there is no such folder" in capsys.readouterr().err
-    assert run("folder", "--from", "photos", "--channels", "2") == 2
-    assert run("folder", "--from", "photos", "--crop", "8", "--fit", "pad") == 2
-    assert run("folder", "--from", "photos", "--identities", "1") == 2
-    assert run("folder", "--from", "photos", "--align", "landmarks") == 2
+    assert run("image_folder", "--from", "photos", "--channels", "2") == 2
+    assert run("image_folder", "--from", "photos", "--crop", "8", "--fit", "pad") == 2
+    assert run("image_folder", "--from", "photos", "--identities", "1") == 2
+    assert run("image_folder", "--from", "photos", "--align", "landmarks") == 2
     assert run("ffhq", "--from", "photos", "--identities", "5") == 2
     assert "does not say who is on its images" in capsys.readouterr().err
     assert not Path("data").exists()
@@ -91,7 +93,7 @@ def test_a_stop_exits_with_130_and_says_what_goes_on(
         raise Interrupted(3200)
 
     monkeypatch.setattr("mibench.data.preparing.prepare", stop)
-    assert run("folder", "--from", "photos", *["--restart"] * restart) == 130
+    assert run("image_folder", "--from", "photos", *["--restart"] * restart) == 130
     without = " without --restart" if restart else ""
     assert capsys.readouterr().err == f"stopped after 3,200 images; the same command{without} goes on\n"
 
@@ -103,10 +105,10 @@ def test_progress_is_a_line_now_and_then_without_a_terminal(
     import sys as system
 
     monkeypatch.setattr(system.modules["mibench.cli_data.prepare"], "_LINE_S", 0.0)
-    assert run("folder", "--from", "photos", "--size", "8") == 0
+    assert run("image_folder", "--from", "photos", "--size", "8") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("4 of 6 files, 4 images, ")
-    assert all(re.fullmatch(r"\d of 6 files, \d images, [\d,]+/s", line) for line in lines)
+    assert lines[-1].startswith("4 of 6 images read, 4 kept, ")
+    assert all(re.fullmatch(r"\d of 6 images read, \d kept, [\d,]+/s", line) for line in lines)
 
 
 def test_torch_is_not_waited_for(source: Path) -> None:
@@ -117,6 +119,14 @@ def test_torch_is_not_waited_for(source: Path) -> None:
     words = ["data", "prepare", "folder", "--from", str(source), "--to", str(source.parent / "set")]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_terms_that_nobody_gave_are_told_as_that(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    del source
+    assert run("image_folder", "--from", "photos", "--size", "8") == 0
+    said = "Terms: not given; name them by --licence. Images must not stand on public pages."
+    assert said in capsys.readouterr().out
+    assert PreparedSet("data/image_folder-8").info.terms == "Not given."
 
 
 def test_a_set_without_people_is_told_to_be_public(

@@ -14,6 +14,7 @@ FACTS = Facts(
     home="",
     get="Any images that you have.",
     terms="Those of your images; name them by --licence, and say by --may-publish if they allow it.",
+    set_terms="Not given.",
     citation="",
     folder=(
         "<person>/<image> (BMP, JPEG, PGM, PNG, PPM, TIFF or WebP)",

@@ -20,6 +20,7 @@ class Facts:
         home: address of its home page.
         get: where and how users get it, in a sentence or two.
         terms: what its licence or agreement allows, in a sentence.
+        set_terms: what a set says of its terms where users did not; empty takes `terms`.
         citation: the paper to cite.
         folder: how the folder given by `--from` must look, one path a line.
         channels: 3 for RGB, 1 for gray: what it is prepared as unless the user says otherwise.
@@ -46,6 +47,7 @@ class Facts:
     may_publish: bool = False
     has_identities: bool = True
     has_landmarks: bool = False
+    set_terms: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)  # there are millions of them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ LISTS = frozenset(
 )  # fmt: skip
 """Endings of what comes beside the images and is none: lists, notes, archives."""
 
+_ANY = "image_folder"  # the layout that takes any folder of people
 HIDDEN = "hidden"
 BROKEN = "broken link"
 LOOP = "link that leads back"
@@ -181,18 +183,24 @@ class Walk:
             DataError: there are no images.
         """
         if not items:
-            raise self.refusal(f"no images found{self._told()}")
+            wanted = "; ".join(self.facts.folder)
+            other = (
+                "" if self.facts.name == _ANY else f" For people in folders of another kind take `{_ANY}`."
+            )
+            raise self.refusal(f"no images found{self._told()}", f"It must look so: {wanted}.{other}")
         keys = {identity: natural(identity) for identity in {item.identity for item in items}}
         items = sorted(items, key=lambda item: (keys[item.identity], natural(item.name)))
         return Found(tuple(items), tuple(sorted(self.skips, key=lambda skip: natural(skip.name))), crop)
 
     def _told(self) -> str:
-        """How many files and folders are left out, and the first of them, in parentheses."""
+        """How many files and folders are left out, the most frequent reason and an example, in brackets."""
         if not self.skips:
             return ""
-        first = min(self.skips, key=lambda skip: natural(skip.name))
-        more = f"{len(self.skips)} left out, the first {quoted(first.name)}: {first.reason}"
-        return f" ({more})"
+        reason, count = Counter(skip.reason for skip in self.skips).most_common(1)[0]
+        of_it = [skip for skip in self.skips if skip.reason == reason]
+        first = min(of_it, key=lambda skip: natural(skip.name))
+        of = f", {count} of them" if count < len(self.skips) else ""
+        return f" ({len(self.skips)} left out{of}: {reason}, such as {quoted(first.name)})"
 
 
 def natural(name: str) -> tuple[tuple[str | int, ...], str]:

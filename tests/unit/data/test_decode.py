@@ -109,7 +109,7 @@ def test_transparent_pixels_are_white_whatever_lies_below(tmp_path: Path) -> Non
     assert np.asarray(found.image)[0].tolist() == [[200, 0, 0]] * 2
     assert np.asarray(found.image)[1, 0].tolist() == [255] * 3
     assert abs(int(np.asarray(found.image)[1, 1, 0]) - 127) <= 1
-    assert found.converted == ("RGBA with transparency, shown over white",)
+    assert found.converted == ("RGB with transparency, shown over white",)
     gray = saved(tmp_path / "b.png", pixels[..., 2:])
     assert read(gray, 1)[1].tolist()[0] == 255
 
@@ -124,10 +124,10 @@ def test_palettes_with_and_without_transparency(tmp_path: Path) -> None:
     image.save(tmp_path / "b.png", transparency=index)
     plain, clear = (decode(tmp_path / name, channels=3, max_bytes=LIMIT) for name in ("a.png", "b.png"))
     assert np.array_equal(np.asarray(plain.image), flat)
-    assert plain.converted == ("P",)
+    assert plain.converted == ("palette",)
     assert np.asarray(clear.image)[0, 0].tolist() == [255] * 3
     assert np.asarray(clear.image)[3, 3].tolist() == [250, 0, 0]
-    assert clear.converted == ("P with transparency, shown over white",)
+    assert clear.converted == ("palette with transparency, shown over white",)
 
 
 def test_cmyk_black_and_white_and_gray_in_color(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_cmyk_black_and_white_and_gray_in_color(tmp_path: Path) -> None:
     assert (found.mode, found.converted) == ("CMYK", ("CMYK",))
     Image.fromarray(np.array([[True, False]])).save(tmp_path / "b.png")
     bits = decode(tmp_path / "b.png", channels=1, max_bytes=LIMIT)
-    assert (np.asarray(bits.image).tolist(), bits.converted) == ([[255, 0]], ("1",))
+    assert (np.asarray(bits.image).tolist(), bits.converted) == ([[255, 0]], ("1-bit",))
     gray = saved(tmp_path / "c.png", picture(channels=1))
     assert decode(gray, channels=3, max_bytes=LIMIT).converted == ("gray",)
     assert decode(gray, channels=1, max_bytes=LIMIT).converted == ()

@@ -35,6 +35,13 @@ def test_each_kind_of_odd_image_is_found_at_its_row() -> None:
     assert sum(seen) == content.images == 1200
 
 
+def test_one_color_all_over_is_blank() -> None:
+    pixels = toy_pixels(4)
+    pixels[1] = np.array([255, 0, 0], np.uint8)[:, None, None]  # a red pixel, enlarged
+    pixels[2, 1:] = 40  # the red channel alone shows something
+    assert content_of(pixels).flat == [1]
+
+
 def test_noise_of_jpeg_hides_neither_blank_nor_gray_images(tmp_path: Path) -> None:
     blank = np.full((64, 64, 3), (90, 91, 90), np.uint8)
     gray = np.repeat(toy_pixels(1, channels=1, size=8)[0, 0].repeat(8, 0).repeat(8, 1)[..., None], 3, 2)
@@ -79,9 +86,17 @@ def test_images_of_nobody_have_no_people(tmp_path: Path) -> None:
 def test_more_than_one_percent_of_copies_is_told(tmp_path: Path, copies: int, status: str) -> None:
     skipped = [(f"{place}.png", "same bytes as another image of this identity") for place in range(copies)]
     skipped += [("x.png", "is empty")]
-    folder = make_set(tmp_path, toy_pixels(98), [str(place // 7) for place in range(98)], skipped=skipped)
+    count = 100 - copies
+    who = [str(place // 7) for place in range(count)]
+    folder = make_set(
+        tmp_path,
+        toy_pixels(count),
+        who,
+        skipped=skipped,
+        options={"found_images": 101} if copies == 1 else {},
+    )
     assert found(folder)["copies"].status == status
-    assert found(folder)["copies"].text.startswith(f"{copies} of {99 + copies} files")
+    assert found(folder)["copies"].text.startswith(f"{copies} of {102 - copies} images")
 
 
 def test_equal_images_of_two_people_are_a_mistake_in_the_names(tmp_path: Path) -> None:
@@ -91,7 +106,18 @@ def test_equal_images_of_two_people_are_a_mistake_in_the_names(tmp_path: Path) -
     repeated = found(make_set(tmp_path, pixels, list("aabbccdd")))["repeated"]
     assert repeated.status == "warn"
     assert repeated.text.startswith("2 images with the pixels of an earlier one, 1 of them of someone else")
-    assert "row 7 (d/7.png), row 2 (b/2.png). Remove" in repeated.text
+    pairs = "row 7 (d/7.png) is row 2 (b/2.png), row 1 (a/1.png) is row 0 (a/0.png). Remove"
+    assert pairs in repeated.text
+    assert "--restart" in repeated.text
+
+
+def test_a_finding_names_as_many_as_are_asked_for(tmp_path: Path) -> None:
+    pixels: Any = toy_pixels(12)
+    pixels[6:] = pixels[:6]
+    folder = PreparedSet(make_set(tmp_path, pixels, [str(place // 2) for place in range(12)]))
+    texts = {most: {one.what: one.text for one in examine(folder, most=most)} for most in (3, 6)}
+    assert "row 8 (4/8.png) is row 2 (1/2.png) and 3 more. Remove" in texts[3]["repeated"]
+    assert "row 11 (5/11.png) is row 5 (2/5.png). Remove" in texts[6]["repeated"]
 
 
 def test_a_few_gray_images_are_counted_and_many_are_warned_of(tmp_path: Path) -> None:

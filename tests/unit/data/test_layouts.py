@@ -348,7 +348,7 @@ def test_image_folder_of_one_person_is_that_person(tmp_path: Path) -> None:
 
 def test_image_folder_whose_only_folder_leads_back_has_no_images(tmp_path: Path) -> None:
     (tmp_path / "round").symlink_to(tmp_path)
-    with pytest.raises(DataError, match=r"the first 'round': link that leads back\)"):
+    with pytest.raises(DataError, match=r"\(1 left out: link that leads back, such as 'round'\)"):
         find("image_folder", tmp_path)
 
 

@@ -146,9 +146,16 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
             Walk(path, get_layout("lfw").facts)
 
 
-def test_nothing_found_names_the_first_thing_left_out_and_how_the_folder_must_look(tmp_path: Path) -> None:
-    touch(tmp_path, "b/x.txt", "a/x.txt")
-    with pytest.raises(
-        DataError, match=r"\(2 left out, the first 'a': folder without images\).*<person>/<image>"
-    ):
+def test_nothing_found_names_the_usual_reason_and_how_the_folder_must_look(tmp_path: Path) -> None:
+    touch(tmp_path, ".hidden", "b/x.txt", "a/x.txt")
+    reason = r"\(3 left out, 2 of them: folder without images, such as 'a'\)\. It must look so: <person>"
+    with pytest.raises(DataError, match=reason) as caught:
         found(tmp_path)
+    assert "take `image_folder`" not in str(caught.value)  # that is what was taken
+
+
+def test_people_in_folders_of_another_kind_are_sent_to_the_layout_that_takes_them(tmp_path: Path) -> None:
+    touch(tmp_path, ".DS_Store", "ann/1.png", "ben/1.png")
+    reason = r"2 of them: not named after its folder, such as 'ann/1\.png'\).* take `image_folder`\."
+    with pytest.raises(DataError, match=reason):
+        get_layout("lfw").find(tmp_path, landmarks=False)

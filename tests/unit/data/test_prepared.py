@@ -39,8 +39,10 @@ def test_an_unfinished_or_unreadable_set_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="schema is not 1"):
         PreparedSet(folder)
     (folder / INFO).unlink()
-    with pytest.raises(DataError, match=r"there is no set\.json"):
+    with pytest.raises(DataError, match=r"set\.json is missing\. Put .* --restart"):
         PreparedSet(folder)
+    with pytest.raises(DataError, match=r"there is no set\.json\. Make it by `mibench data prepare`"):
+        PreparedSet(folder.parent)
 
 
 def test_images_that_do_not_fit_are_refused(folder: Path) -> None:
@@ -52,7 +54,7 @@ def test_images_that_do_not_fit_are_refused(folder: Path) -> None:
 def test_an_identity_in_two_places_is_refused(folder: Path) -> None:
     lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
     (folder / MANIFEST).write_text("\n".join([lines[0], lines[1], lines[3], lines[2]]), encoding="utf-8")
-    with pytest.raises(DataError, match="'b' has rows in two places"):
+    with pytest.raises(DataError, match="'b' rows in two places"):
         _ = PreparedSet(folder).rows_of
 
 

@@ -109,7 +109,7 @@ def test_a_set_of_other_options_or_files_is_kept_unless_restarted(tmp_path: Path
         Image.fromarray(noise(seed=999)).save(source / "p1" / "9.png")
     match = {
         "size": "was made with other options: size 8 then and 16 now",
-        "file": "was made from other files: 12 then and 13 now",
+        "file": "was made from other files: 12 images then and 13 now",
     }
     with pytest.raises(DataError, match=match[change]):
         prepare(asked(source, tmp_path / "set", **options))

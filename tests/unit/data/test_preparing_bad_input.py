@@ -120,7 +120,12 @@ def test_odd_formats_are_taken_and_counted(tmp_path: Path) -> None:
     halves[:, 5:] = 255
     Image.fromarray(halves).save(folder / "turned.png", exif=exif)
     done = prepare(asked(source, tmp_path / "set"))
-    assert done.info.converted == {"16-bit gray": 1, "CMYK": 1, "P": 1, "turned as its EXIF tag says": 1}
+    assert done.info.converted == {
+        "16-bit gray": 1,
+        "CMYK": 1,
+        "palette": 1,
+        "turned as its EXIF tag says": 1,
+    }
     rows = {Path(line["file"]).name: int(line["row"]) for line in PreparedSet(done.root).manifest()}
     pixels = PreparedSet(done.root).pixels
     assert set(pixels[rows["16.png"]].flatten().tolist()) == {102}

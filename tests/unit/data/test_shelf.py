@@ -57,6 +57,11 @@ def told(root: Path, status: str = "") -> dict[str, str]:
     return {one.what: one.text for one in found if status in ("", one.status)}
 
 
+def _images_as_folder(folder: Path) -> None:
+    (folder / IMAGES).unlink()
+    (folder / IMAGES).mkdir()
+
+
 def test_sets_are_listed_by_name_with_their_state(tmp_path: Path) -> None:
     good(tmp_path, "b")
     begin(tmp_path, "c")
@@ -71,7 +76,7 @@ def test_sets_are_listed_by_name_with_their_state(tmp_path: Path) -> None:
         ("c", "unfinished"),
     ]
     assert [one.layout for one in found] == ["image_folder", "image_folder", "celeba"]
-    assert found[2].text == f"1,200 of about 5,000 files done; go on by `{COMMAND}`"
+    assert found[2].text == f"1,200 of about 5,000 images read; go on by `{COMMAND}`"
 
 
 def test_the_folder_may_be_a_set_itself_or_not_be_there(tmp_path: Path) -> None:
@@ -93,9 +98,13 @@ def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: p
     ("break_it", "said"),
     [
         (lambda folder: (folder / IMAGES).unlink(), "images.npy is missing"),
-        (lambda folder: (folder / IMAGES).write_bytes(b"1"), "images.npy has 1 bytes and not"),
+        (
+            lambda folder: (folder / IMAGES).write_bytes(b"1"),
+            "images.npy is cut short: it has 1 bytes, set.json says",
+        ),
         (lambda folder: (folder / INFO).write_text("{"), "set.json cannot be used"),
-        (lambda folder: (folder / INFO).unlink(), "there is no set.json"),
+        (lambda folder: (folder / INFO).unlink(), "set.json is missing"),
+        (_images_as_folder, "images.npy is a folder and no file"),
     ],
 )
 def test_damage_is_told_without_reading_images(tmp_path: Path, break_it: object, said: str) -> None:
@@ -170,11 +179,15 @@ def test_leftovers_are_named(tmp_path: Path) -> None:
     good(tmp_path)
     begin(tmp_path, "good")
     begin(tmp_path, "other")
-    (tmp_path / ".good.replaced").mkdir()
+    (tmp_path / ".good.replaced" / "splits").mkdir(parents=True)
+    (tmp_path / ".good.replaced" / "splits" / "mine.json").touch()
     found = told(tmp_path, "warn")
     assert found["good.part"].startswith("is left over, for good is there.")
     assert found["other.part"].startswith("is unfinished: 1,200 of about 5,000")
-    assert found[".good.replaced"].startswith("holds the rest of a set that was replaced")
+    assert found[".good.replaced"].startswith(
+        "holds the rest of a set that was replaced, among it splits/ with mine.json. The command that "
+        f"prepared good brings it back; or move what you need to {tmp_path / 'good'}"
+    )
 
 
 def test_a_preparation_that_will_replace_a_set_is_no_leftover(tmp_path: Path) -> None:
@@ -199,11 +212,35 @@ def test_splits_are_held_against_their_sets(tmp_path: Path) -> None:
         file.write_text(divide(Division(private=4), one, one, one, file=file).to_json())
     (tmp_path / "notes.json").write_text("{}")
     assert {name for name in told(tmp_path) if name.startswith("split")} == {
-        f"split {name}.json{part}" for name in "ab" for part in ("", ", private", ", public", ", defender")
+        f"split {name}.json{part}"
+        for name in ("good/a", "b")
+        for part in ("", ", private", ", public", ", defender")
     }
+    said = told(tmp_path, "ok")["split b.json, public"]
+    assert said.endswith("whose set is the one it names; `mibench data verify` computes the digests")
     folder.rename(tmp_path / "moved")
-    assert "there is no set.json" in told(tmp_path, "fail")["split b.json, public"]
-    assert "split a.json, public" not in told(tmp_path, "fail")
+    assert told(tmp_path, "fail") == {
+        "split b.json, set 'good'": "names its set 'good' by the path 'good' from its own folder, and in "
+        f"{folder} there is no set. Put the split back beside its set, or move both together."
+    }
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "no set.json"])
+def test_no_split_over_a_damaged_set_is_called_as_divided(tmp_path: Path, damage: str) -> None:
+    folder = good(tmp_path)
+    file, one = folder / "splits" / "a.json", PreparedSet(folder)
+    file.parent.mkdir()
+    file.write_text(divide(Division(private=4), one, one, one, file=file).to_json())
+    match damage:
+        case "gone":
+            (folder / IMAGES).unlink()
+        case "short":
+            (folder / IMAGES).write_bytes((folder / IMAGES).read_bytes()[:-1])
+        case "no set.json":
+            (folder / INFO).unlink()
+    assert list(told(tmp_path, "fail")) == ["good"]  # one damaged file is one failed line
+    assert [text for name, text in told(tmp_path, "ok").items() if "," in name] == []
+    assert told(tmp_path, "warn")["split good/a.json"].endswith("for that set is damaged")
 
 
 def test_a_missing_library_is_told_with_its_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mibench.data.damage import sha256_of
 from mibench.data.dividing import Division, divide
 from mibench.data.finding import Finding
 from mibench.data.prepared import IMAGES, INFO, MANIFEST, SKIPPED, PreparedSet
 from mibench.data.spelling import spelled
-from mibench.data.verifying import bytes_to_read, sha256_of, verify_set, verify_source
+from mibench.data.verifying import bytes_to_read, verify_set, verify_source
 from mibench.data.verifying_splits import splits_beside, verify_split
+from mibench.errors import DataError
 
 from .make_set import file_states, make_set, toy_pixels
 
@@ -66,15 +68,22 @@ def test_one_changed_byte_of_any_file_is_found(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [IMAGES, MANIFEST, SKIPPED])
 def test_a_missing_file_is_found(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert failed(verify_set(folder))[name].startswith("the file is missing")
+    found = failed(verify_set(folder))
+    assert list(found) == [name]  # what needs the file is not looked at
+    assert found[name].startswith("is missing. Put the file back, or")
+    assert "--restart" in found[name]
 
 
 def test_a_truncated_file_is_found_without_reading_it(folder: Path) -> None:
     data = (folder / IMAGES).read_bytes()
     (folder / IMAGES).write_bytes(data[:-100])
     found = failed(verify_set(folder))
-    assert found[IMAGES].startswith(f"{len(data) - 100:,} bytes, set.json says {len(data):,}")
-    assert "cannot be read" in found["shape"]
+    assert list(found) == [IMAGES]
+    assert found[IMAGES].startswith(
+        f"is cut short: it has {len(data) - 100:,} bytes, set.json says {len(data):,}"
+    )
+    with pytest.raises(DataError, match=r"toy: images\.npy is cut short: it has"):
+        _ = PreparedSet(folder).pixels
 
 
 @pytest.mark.parametrize(
@@ -83,7 +92,8 @@ def test_a_truncated_file_is_found_without_reading_it(folder: Path) -> None:
 def test_a_file_that_is_no_array_is_found(folder: Path, content: bytes) -> None:
     (folder / IMAGES).write_bytes(content)
     change(folder)
-    assert "images.npy cannot be read" in failed(verify_set(folder))["shape"]
+    said = failed(verify_set(folder))["shape"]
+    assert said.startswith("images.npy cannot be read: it holds no array of numpy's. Put")
 
 
 def test_images_of_another_shape_are_found(folder: Path) -> None:
@@ -179,7 +189,7 @@ def test_no_file_outside_of_the_set_is_read(folder: Path, name: str) -> None:
 
 def test_an_unfinished_set_fails(folder: Path) -> None:
     (folder / INFO).unlink()
-    assert "there is no set.json" in failed(verify_set(folder))[INFO]
+    assert failed(verify_set(folder))[INFO].startswith("set.json is missing. Put the file back, or")
     assert bytes_to_read(folder) == 0
 
 
@@ -194,6 +204,20 @@ def test_the_source_is_compared_byte_for_byte(folder: Path, tmp_path: Path) -> N
     assert "1 missing (a/1.png), 1 changed (b/2.png), 4 the same" in found.text
     shutil.rmtree(source)
     assert "6 missing (b/0.png, b/2.png, a/1.png and 3 more)" in verify_source(folder, source).text
+
+
+def test_a_source_one_folder_off_is_noticed(folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    inside = verify_source(folder, source / "b").text
+    assert f"Those that are missing lie in {source}: give that folder by --source." in inside
+    (tmp_path / "around").mkdir()
+    moved = source.rename(tmp_path / "around" / "source")
+    assert f"lie in {moved}: give that folder" in verify_source(folder, tmp_path / "around").text
+    for person in ("a", "b"):
+        shutil.rmtree(moved / person)
+    said = verify_source(folder, moved).text
+    assert "All that are there lie in c/, so this is a part of the source." in said
+    assert "by --source" not in said
 
 
 def test_a_source_file_of_any_name_is_found_again(folder: Path, tmp_path: Path) -> None:
@@ -257,13 +281,32 @@ def test_a_changed_set_is_found(split: Path) -> None:
     folder = split.parents[1]
     np.save(folder / IMAGES, toy_pixels(48, seed=9))
     change(folder)
-    assert len(failed(verify_split(split))) == 3
-    assert "is not the one that was divided" in failed(verify_split(split))["split default.json, private"]
+    found = failed(verify_split(split))
+    assert list(found) == ["split twelve/default.json, set 'twelve'"]
+    assert "is not the one that was divided" in found["split twelve/default.json, set 'twelve'"]
+    assert "splits" not in found["split twelve/default.json, set 'twelve'"]
 
 
 def test_a_set_that_is_gone_is_found(split: Path) -> None:
     (split.parents[1] / INFO).unlink()
-    assert "there is no set.json" in failed(verify_split(split))["split default.json, defender"]
+    found = failed(verify_split(split))
+    assert found["split twelve/default.json, set 'twelve'"].startswith(
+        f"prepared set {split.parents[1]}: set.json is missing."
+    )
+
+
+def test_a_split_that_was_moved_alone_says_where_its_set_should_be(split: Path, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    alone = split.rename(tmp_path / "deep" / "er" / "mine.json")
+    assert failed(verify_split(alone)) == {
+        "split mine.json, set 'twelve'": "names its set 'twelve' by the path '..' from its own folder, and "
+        f"in {tmp_path / 'deep'} there is no set. Put the split back beside its set, or move both together."
+    }
+
+
+def test_a_split_behind_a_link_finds_its_set(split: Path, tmp_path: Path) -> None:
+    (tmp_path / "short").symlink_to(split.parent, target_is_directory=True)
+    assert failed(verify_split(tmp_path / "short" / "default.json")) == {}
 
 
 def test_images_changed_under_the_digest_of_the_set_are_found_by_reading_alone(split: Path) -> None:
@@ -271,7 +314,10 @@ def test_images_changed_under_the_digest_of_the_set_are_found_by_reading_alone(s
     data = bytearray((folder / IMAGES).read_bytes())
     data[-48 * 3 * 16 * 16 :] = bytes(48 * 3 * 16 * 16)
     (folder / IMAGES).write_bytes(bytes(data))
-    assert "its images or names are not those" in failed(verify_split(split))["split default.json, private"]
+    said = failed(verify_split(split))["split twelve/default.json, private"]
+    assert said.startswith("its images or names are not those that were divided. images.npy was changed: ")
+    assert "--restart" in said
+    assert "ivide anew" not in said  # a frozen split is worth more than a file that can be made again
     assert failed(verify_split(split, with_pixels=False)) == {}
 
 
@@ -289,16 +335,18 @@ def test_rows_that_are_not_a_persons_own_are_found(split: Path, person: Any, sai
         people = raw["parts"]["private"]["people"]
         people[0] = person(*people[0])
 
-    assert said in failed(rewrite(split, act))["split default.json, private"]
+    found = failed(rewrite(split, act))["split twelve/default.json, private"]
+    assert said in found
+    assert "so the split file was edited: put it back, or divide anew" in found
 
 
 def test_a_split_of_another_size_or_an_unnamed_set_is_found(split: Path) -> None:
     assert (
         "another size"
-        in failed(rewrite(split, lambda raw: raw.update(size=32)))["split default.json, public"]
+        in failed(rewrite(split, lambda raw: raw.update(size=32)))["split twelve/default.json, public"]
     )
     changed = rewrite(split, lambda raw: raw["parts"]["public"].update(set="other"))
-    assert "which the file does not name" in failed(changed)["split default.json"]
+    assert "which the file does not name" in failed(changed)["split twelve/default.json"]
 
 
 def test_a_file_that_is_no_split_is_told(tmp_path: Path) -> None:
