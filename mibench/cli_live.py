@@ -28,7 +28,9 @@ def live(plan: Plan, store: Store, jobs: int, *, device: str = "", results: Path
     from mibench.live import Live
 
     todo = {key for key, status in plan.status(store).items() if status in {"run", "zoo"}}
-    estimates = Estimates.of_store(store, device=device, results=results, tasks=plan.tasks)
+    # where nothing is to be done nobody asks how long it takes, and the past is a third of a run of hits
+    past = Estimates.of_store(store, device=device, results=results, tasks=plan.tasks) if todo else None
+    estimates = past or Estimates(device)
     return Live(plan, Console(stderr=True), jobs=jobs, estimates=estimates, todo=todo)
 
 

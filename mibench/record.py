@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -154,6 +156,23 @@ def migrate(content: Json) -> Json:
     return {**content, "schema": SCHEMA}
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python from looking for cycles meanwhile; also a decorator.
+
+    It looks anew at all records whenever what was made since is a quarter of them, which took half of the
+    time of reading 10,000; and what comes out of JSON has no cycles.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@uncollected()
 def read_records(path: Path | str) -> list[Record]:
     """All records of a file, in order.
 

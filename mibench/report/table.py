@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from mibench.errors import RecordError
-from mibench.record import Record
+from mibench.record import Record, uncollected
 from mibench.report.caption import caption, flags_of_all
 from mibench.report.escape import plain
 from mibench.report.frame import Json, MetricInfo, cells_frame, estimates_frame, latest, metric_infos
@@ -127,6 +127,7 @@ class Comparison:
         return html_table(self, link)
 
 
+@uncollected()
 def comparison(
     records: Iterable[Json | Record], *, metrics: Sequence[str] | None = None, intervals: bool = True
 ) -> Comparison:
