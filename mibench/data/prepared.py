@@ -33,6 +33,7 @@ INFO, IMAGES, MANIFEST, SKIPPED = "set.json", "images.npy", "manifest.csv", "ski
 COLUMNS = ("row", "identity", "file", "sha256", "width", "height", "mode")
 SKIP_COLUMNS = ("file", "reason")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+UNFINISHED = ".part"  # what the folder of an unfinished set ends with
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Of a set: with a slash, two sets could have one full name for two people."""
 
@@ -202,7 +203,7 @@ def _unreadable(error: Exception) -> str:
 def _read_info(root: Path) -> SetInfo:
     file = root / INFO
     if not file.is_file():
-        if (root / IMAGES).exists() or (root / MANIFEST).exists():
+        if root.suffix != UNFINISHED and ((root / IMAGES).exists() or (root / MANIFEST).exists()):
             raise DataError(f"prepared set {root}: {INFO} is missing. {AGAIN}")
         raise DataError(
             f"prepared set {root}: there is no {INFO}. Make it by `mibench data prepare`, or give an "

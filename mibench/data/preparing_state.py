@@ -33,13 +33,14 @@ from mibench.data.prepared import (
     SHA256,
     SKIP_COLUMNS,
     SKIPPED,
+    UNFINISHED,
     SetInfo,
 )
 from mibench.data.spelling import spelled
 from mibench.errors import DataError
 
 SCHEMA = 1
-PART, PROGRESS, LOCK = ".part", "progress.json", "lock"
+PART, PROGRESS, LOCK = UNFINISHED, "progress.json", "lock"
 GROWING = (IMAGES, MANIFEST, SKIPPED)
 OURS = frozenset({*GROWING, INFO, PROGRESS, LOCK})
 FULL = {

@@ -43,6 +43,9 @@ def test_an_unfinished_or_unreadable_set_is_refused(folder: Path) -> None:
         PreparedSet(folder)
     with pytest.raises(DataError, match=r"there is no set\.json\. Make it by `mibench data prepare`"):
         PreparedSet(folder.parent)
+    unfinished = folder.rename(folder.with_name("toy.part"))
+    with pytest.raises(DataError, match="give an unfinished one the command that began it once more"):
+        PreparedSet(unfinished)
 
 
 def test_images_that_do_not_fit_are_refused(folder: Path) -> None:
