@@ -55,8 +55,10 @@ lock: $(STAMP)-test  ## Write plugins.lock anew, after the version of a changed 
 site: $(STAMP)  ## Write the pages of results/quick anew, from its records alone.
 	$(BIN)/mibench report results/quick
 
-bench: $(STAMP)-test  ## Measure the speed of mibench itself.
-	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:xdist
+bench: $(STAMP)-test  ## Measure the speed of mibench itself, and compare it with what is committed.
+	mkdir -p .benchmarks
+	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-only -p no:xdist --benchmark-json .benchmarks/now.json
+	$(BIN)/python benchmarks/compare.py results/benchmarks .benchmarks/now.json
 
 demo: $(STAMP)  ## Install, run the suite `quick`, print its table and name the files.
 	$(BIN)/mibench run quick
