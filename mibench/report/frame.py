@@ -19,6 +19,7 @@ from mibench.report.flag_meanings import flags
 Json = Mapping[str, Any]
 CELL_NAME = re.compile(r"[0-9a-f]{6,64}")
 WITHHELD = "withheld"  # images of real persons, for whoever has the data; never part of a report
+_PARTS = ("private", "public", "defender")
 SHOWN_KINDS = frozenset({"synthfaces"})  # rendered faces belong to nobody
 
 
@@ -158,7 +159,8 @@ def data_label(data: Json) -> str:
     size = data.get("size")
     height, width = size[-2:] if isinstance(size, list | tuple) and len(size) > 1 else (size, size)
     sets = data.get("sets")
-    named = " + ".join(dict.fromkeys(map(str, sets.values()))) if isinstance(sets, Mapping) else ""
+    told = sets if isinstance(sets, Mapping) else {}
+    named = " + ".join(dict.fromkeys(str(told[part]) for part in _PARTS if part in told))
     words = [plain(named, 40) or str(data.get("kind") or "?")]
     if size is not None:
         words[0] += f" {height}\N{MULTIPLICATION SIGN}{width}"

@@ -62,7 +62,7 @@ def test_a_dataset_is_named_by_kind_size_and_people() -> None:
     )
     assert data_label({"kind": "celeba", "size": 64}) == f"celeba 64{TIMES}64"
     assert data_label({}) == "?"
-    sets = {"private": "celeba", "public": "lfw", "defender": "lfw"}
+    sets = {"defender": "lfw", "private": "celeba", "public": "lfw"}
     assert data_label({"kind": "prepared", "sets": sets, "num_classes": 9}) == "celeba + lfw, 9 ids"
     assert data_label({"kind": "prepared", "sets": {"private": "a\x1b[2J"}}) == "a\ufffd[2J"
 
