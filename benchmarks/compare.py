@@ -35,13 +35,14 @@ class UnreadableError(Exception):
 def condensed(raw: Json) -> Json:
     """What is kept of a run: of each benchmark its name, its `extra_info` and the statistics of its times.
 
-    Of the machine its kind is kept; its name, the commit and the time of each round are left out.
+    Where a benchmark leaves seconds of CPU time, those of the wall clock are left out: they tell how busy the
+    machine was. Of the machine its kind is kept; its name, the commit and the time of each round are left out.
     """
     kept = [
         {
             "extra_info": dict(sorted(one["extra_info"].items())),
             "name": one["name"],
-            "stats": {name: one["stats"][name] for name in STATS},
+            "stats": {name: one["stats"][name] for name in _kept(one)},
         }
         for one in raw["benchmarks"]
     ]
@@ -50,6 +51,10 @@ def condensed(raw: Json) -> Json:
     told["cpu"] = {name: machine["cpu"][name] for name in CPU if name in machine.get("cpu", {})}
     head: Json = {name: raw[name] for name in ("datetime", "version") if name in raw}
     return {"benchmarks": kept, "machine": told, **head}
+
+
+def _kept(one: Json) -> tuple[str, ...]:
+    return ("rounds",) if one["extra_info"].get("cpu_s") else STATS
 
 
 def by_module(raw: Json) -> dict[str, Json]:

@@ -47,7 +47,7 @@ def test_condensed_keeps_numbers_and_no_name_of_the_machine(compare: ModuleType,
     assert compare.main(["--condense", str(before), str(after)]) == 0
     found = json.loads(after.read_text(encoding="utf-8"))
     assert found["benchmarks"][0]["extra_info"]["cpu_s"] == {"10": 0.1, "9": 0.2}
-    assert "data" not in found["benchmarks"][0]["stats"]
+    assert found["benchmarks"][0]["stats"] == {"rounds": 3}
     assert found["machine"] == {"machine": "m", "python_version": "3", "system": "s", "cpu": {"count": 2}}
     assert "secret" not in after.read_text(encoding="utf-8")
 
@@ -56,7 +56,9 @@ def test_a_folder_gets_one_file_a_module(compare: ModuleType, tmp_path: Path) ->
     both = raw(one("a", {"1": 0.1}), one("b", {}, module="test_input_pipeline"))
     (tmp_path / "raw").write_text(json.dumps(both), encoding="utf-8")
     assert compare.condense(tmp_path / "raw", tmp_path) == [tmp_path / "growth.json", tmp_path / "data.json"]
-    assert [part["name"] for part in compare.read(tmp_path / "data.json")["benchmarks"]] == ["b"]
+    (other,) = compare.read(tmp_path / "data.json")["benchmarks"]
+    assert other["name"] == "b"
+    assert other["stats"] == {"max": 3.0, "mean": 2.0, "median": 2.0, "min": 1.0, "rounds": 3, "stddev": 0.5}
 
 
 def test_lines_of_a_comparison(compare: ModuleType) -> None:
