@@ -36,7 +36,7 @@ def condensed(raw: Json) -> Json:
     """What is kept of a run: of each benchmark its name, its `extra_info` and the statistics of its times.
 
     Where a benchmark leaves seconds of CPU time, those of the wall clock are left out: they tell how busy the
-    machine was. Of the machine its kind is kept; its name, the commit and the time of each round are left out.
+    machine was. Of the machine its kind is kept; its name, the commit and each round's time are left out.
     """
     kept = [
         {
