@@ -37,7 +37,7 @@ COMMANDS = (
     "mibench data verify data/mine-32/splits/default.json",
 )
 _LINE = 110  # characters of a line on the page
-_VARIES = re.compile(r"\d+(\.\d+)?(?= s\b|/s\b| GiB)|(?<=facenet-pytorch: )[\w.]+|(?<=free at )[^;]+")
+_VARIES = re.compile(r"\d[\d,]*(\.\d+)?(?= s\b|/s\b| GiB)|(?<=facenet-pytorch: )[\w.]+|(?<=free at )[^;]+")
 
 
 def page(text: str) -> str:
