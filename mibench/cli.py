@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from mibench import cli_evidence, cli_watch
+from mibench import cli_evidence, cli_plugins, cli_report, cli_watch
 from mibench.cli_budget import Budget, chosen, told
 from mibench.cli_data import data_app
-from mibench.cli_doctor import CHECK_FAILED, doctor, print_line
+from mibench.cli_doctor import doctor
 from mibench.cli_executor import LOCAL, ExecutorName, ExecutorOption, RayAddress, Where, crew_of
 from mibench.cli_live import live, print_files, shelf_of
 from mibench.cli_options import (
@@ -25,24 +24,22 @@ from mibench.cli_options import (
     Defenses,
     Device,
     DeviceOption,
-    Form,
     Jobs,
     Levels,
-    Listed,
     NoZoo,
     Out,
     Plugins,
-    Results,
     Seeds,
     SplitFile,
     StoreOption,
     SuiteName,
     Swept,
 )
+from mibench.cli_report import console
 from mibench.cli_reported import reported_app
 from mibench.cli_reproduce import reproduce
 from mibench.cli_zoo import zoo_app
-from mibench.errors import MibenchError, RecordError
+from mibench.errors import MibenchError
 
 if TYPE_CHECKING:
     from mibench.benchmark import Bench
@@ -58,10 +55,6 @@ app = typer.Typer(
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
-app.command()(reproduce)
-cli_evidence.register(app)
-cli_watch.register(app)
-app.command()(doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,7 +158,7 @@ def sweep(
     plan = build_plan(found.suite, zoo=not no_zoo)
     if not is_plan:
         return _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address))
-    return _console().print(forecast(plan, shelf_of(out, store)))
+    return console().print(forecast(plan, shelf_of(out, store)))
 
 
 @app.command("plan")
@@ -195,107 +188,16 @@ def show_plan(
     if found is not None:
         print(told(found))
         plan = found.plan
-    _console().print(forecast(plan, shelf, jobs=count, device=where.type, results=out))
+    console().print(forecast(plan, shelf, jobs=count, device=where.type, results=out))
 
 
-@app.command("list")
-def list_names(what: Listed) -> None:
-    """List all attacks, defenses, metrics or suites."""
-    from mibench.catalog import LISTS
-
-    _console().print(LISTS[what.value]())
-
-
-@app.command()
-def show(name: Annotated[str, typer.Argument(metavar="NAME|FILE")]) -> None:
-    """Show a plugin: its paper, its fields, and what differs from the paper."""
-    from mibench.catalog import find_plugins, plugin_card
-
-    for plugin in find_plugins(name):
-        _console().print(plugin_card(plugin))
-
-
-@app.command()
-def check(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A plugin's name, alias or .py file.")],
-) -> None:
-    """Hold a plugin against its contract: one line a check, and what to do where one fails."""
-    from mibench.catalog import find_plugins
-    from mibench.testing import checks_for
-
-    has_failed = False
-    for plugin in find_plugins(name):
-        for one in checks_for(plugin):
-            verdict = one.run()
-            has_failed = has_failed or verdict.status == "fail"
-            print_line(verdict.status, f"{plugin.name}: {one.title}", verdict.text)
-    if has_failed:
-        raise typer.Exit(CHECK_FAILED)
-
-
-@app.command(hidden=True)
-def lock(
-    is_check: Annotated[bool, typer.Option("--check", help="Compare and write nothing.")] = False,
-) -> None:
-    """Write plugins.lock: version and source of every built-in plugin."""
-    from mibench.lock import LOCK, differences, present, read_lock, write_lock
-
-    if not is_check:
-        print(write_lock())
-        return
-    found = differences(read_lock(), present())
-    for line in found:
-        print(line)
-    if found:
-        print(f"{len(found)} of the built-in plugins are not as {LOCK.name} has them.", file=sys.stderr)
-        raise typer.Exit(CHECK_FAILED)
-
-
-@app.command()
-def table(
-    results: Results,
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="Columns. May be repeated.")] = None,
-    form: Annotated[Form, typer.Option("--format")] = Form.terminal,
-    no_intervals: Annotated[bool, typer.Option("--no-intervals", help="Values alone.")] = False,
-) -> None:
-    """Print the comparison table of a results folder."""
-    from mibench.record import read_records
-    from mibench.report import comparison
-    from mibench.report.left_out import noted
-
-    folder = _results(results)
-    records = read_records(folder / "records.jsonl")
-    found = noted(comparison(records, metrics=metric, intervals=not no_intervals), folder)
-    if form is Form.terminal:
-        console = _console()
-        console.print(found.to_rich(console.width))
-        return
-    text = {
-        Form.csv: found.to_csv,
-        Form.markdown: found.to_markdown,
-        Form.latex: found.to_latex,
-        Form.html: found.to_html,
-    }[form]()
-    print(text, end="" if text.endswith("\n") else "\n")
-
-
-@app.command()
-def plot(results: Results) -> None:
-    """Draw the figures of a results folder again."""
-    from mibench.record import read_records
-    from mibench.report import write_grids, write_plots
-
-    folder = _results(results)
-    records = read_records(folder / "records.jsonl")
-    print_files([*write_plots(records, folder), *write_grids(records, folder)])
-
-
-@app.command()
-def report(results: Results) -> None:
-    """Write tables, figures and pages of a results folder again."""
-    from mibench.report import write_all
-
-    print_files(write_all(_results(results)))
+# Here and not above: `--help` lists the commands in this order.
+cli_plugins.register(app)
+cli_report.register(app)
+app.command()(reproduce)
+cli_evidence.register(app)
+cli_watch.register(app)
+app.command()(doctor)
 
 
 def _plan(
@@ -368,9 +270,9 @@ def _tell(done: Bench) -> None:
     from mibench.report import comparison
     from mibench.report.left_out import noted
 
-    console = _console()
     if done.records:
-        console.print(noted(comparison(done.records), done.folder).to_rich(console.width))
+        to = console()
+        to.print(noted(comparison(done.records), done.folder).to_rich(to.width))
     print_files([done.folder / "records.jsonl", *done.files])
     if done.left_out:
         print(f"{len(done.left_out)} cells are left out: {done.left_out[0].why}.")
@@ -380,19 +282,3 @@ def _tell(done: Bench) -> None:
         where = done.folder / "failures.txt"
         print(f"{len(failed)} of {len(done.records)} cells failed; see {where}", file=sys.stderr)
         raise typer.Exit(CELL_FAILED)
-
-
-def _console() -> Console:
-    """Standard output; 100 columns where it is no terminal, so that files hold whole tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=100)
-
-
-def _results(path: Path) -> Path:
-    """The folder of results; its records.jsonl may be named instead."""
-    folder = path.parent if path.name == "records.jsonl" else path
-    if not (folder / "records.jsonl").is_file():
-        raise RecordError(
-            f"results {path}: holds no records.jsonl. Give the folder of a run, such as results/quick."
-        )
-    return folder
