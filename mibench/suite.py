@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import ConfigDict
 
 from mibench.attack import Attack
+from mibench.building import build_dataclass
 from mibench.compose import Composition
 from mibench.data.folder import FolderData
 from mibench.data.prepared_source import PreparedData
@@ -29,7 +30,7 @@ from mibench.metric import Metric
 from mibench.metric_options import beside, metric_tables
 from mibench.more import with_more
 from mibench.net_choice import EmbedderChoice, NetChoice, inherited, unknown
-from mibench.plugin import Plugin, build_dataclass
+from mibench.plugin import Plugin
 from mibench.registry import get_attack, get_defense, get_metric
 from mibench.targets import Limits, Targets
 from mibench.training import Recipe

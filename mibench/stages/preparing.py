@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from mibench.building import build_dataclass
 from mibench.data.disjoint import check_disjoint
 from mibench.data.folder import FolderData
 from mibench.data.prepared_source import PreparedData
@@ -13,7 +14,6 @@ from mibench.data.source import Source
 from mibench.data.synthetic import SynthFacesData
 from mibench.embedder import centroids, embed, facenet_state
 from mibench.errors import PluginError, WeightsError
-from mibench.plugin import build_dataclass
 from mibench.rates import in_top
 from mibench.stages.work import (
     POINTS,

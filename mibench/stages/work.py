@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mibench.attack import Attack
+from mibench.building import build_dataclass
 from mibench.data.split import Labeled, dequantize
 from mibench.defense import Defense
 from mibench.embedder import Embedder, of_classifier, of_facenet
@@ -17,7 +18,7 @@ from mibench.graph import BASELINE
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
 from mibench.noise import derive_seed
-from mibench.plugin import Context, build_dataclass
+from mibench.plugin import Context
 from mibench.prior import PriorSpec
 from mibench.registry import get_attack, get_defense, source_digest
 from mibench.starting import start_from

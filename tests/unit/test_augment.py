@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mibench.augment import Views
+from mibench.building import build_dataclass
 from mibench.noise import Noise
-from mibench.plugin import build_dataclass
 
 EVERY = Views(scale=(0.5, 0.9), ratio=(0.8, 1.2), flip=0.5, turn=20.0, jitter=0.3, jitter_rate=0.7)
 

@@ -10,11 +10,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mibench.building import build_dataclass
 from mibench.data.split import Labeled
 from mibench.distil import Student, agreement, distil, load_students, train_students
 from mibench.nets import NetSpec, build
 from mibench.nets.classifier import Classifier
-from mibench.plugin import Context, build_dataclass
+from mibench.plugin import Context
 from mibench.training import Recipe, fit
 from mibench.victim import LabelVictim
 

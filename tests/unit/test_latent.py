@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from mibench.building import build_dataclass
 from mibench.latent import (
     NUM_CHECKPOINTS,
     IdentityLoss,
@@ -24,7 +25,7 @@ from mibench.latent import (
     poincare_distance,
     search_latents,
 )
-from mibench.plugin import Context, build_dataclass
+from mibench.plugin import Context
 
 SLOPES = torch.tensor([0.5, 1.0, 2.0])
 GOAL = torch.tensor([1.0, -2.0, 0.5])

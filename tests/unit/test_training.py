@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mibench.building import build_dataclass
 from mibench.data.split import Labeled
 from mibench.errors import TrainingError
 from mibench.nets import Classifier, NetSpec, build
-from mibench.plugin import Context, build_dataclass
+from mibench.plugin import Context
 from mibench.training import Recipe, accuracy, augment, check_finite, fit, make_optimizer
 
 SPEC = NetSpec(name="softmax_regression", channels=1, size=8, num_classes=3)
