@@ -16,6 +16,7 @@
     +-- OutOfRoomError        what does not fit into memory and may not be made smaller
     +-- WeightsError          a user's weights file that cannot be used
     +-- BudgetError           a budget of time that is none, or that nothing fits
+    +-- BoardError            a board, an entry or a submission that cannot be used
     +-- BlockedError          a cell that makes no sense (the plan records it and goes on)
 
 Messages read *where: what is wrong, with the value. What to do.*
@@ -86,6 +87,10 @@ class WeightsError(MibenchError):
 
 class BudgetError(MibenchError):
     """A budget of time that is no duration, or that no cell fits."""
+
+
+class BoardError(MibenchError):
+    """A board, an entry or a submission that cannot be used."""
 
 
 class BlockedError(MibenchError):
