@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -76,6 +77,18 @@ class Plan:
                 if not self.is_ready_made(key):
                     open_keys.extend(self.tasks[key].inputs.values())
         return needed
+
+    @cached_property
+    def weights(self) -> dict[str, str]:
+        """SHA-256 of each weights file that a net of the suite starts from or is, by the net's table."""
+        found: dict[str, str] = {}
+        for task in self.tasks.values():
+            digest = task.params.get("start", {}).get("weights")
+            if task.stage == "embedder":
+                digest = task.params.get("weights")
+            if digest is not None:
+                found[{"train": "victim"}.get(task.stage, task.plugin)] = digest
+        return dict(sorted(found.items()))
 
     def ancestors(self, key: Key) -> set[Key]:
         """Keys of all tasks that a task depends on."""

@@ -85,7 +85,7 @@ class Record:
 
     def to_json(self) -> str:
         """One line of JSON; NaN and infinities become null."""
-        return json.dumps(finite(dataclasses.asdict(self)), sort_keys=True, allow_nan=False)
+        return json.dumps(finite(vars(self)), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, line: str) -> Record:

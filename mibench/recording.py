@@ -180,14 +180,7 @@ def _data_json(suite: Suite) -> Json:
 
 def _weights_json(plan: Plan) -> Json:
     """SHA-256 of each weights file that a net of the suite starts from or is, by the net's table."""
-    found: dict[str, str] = {}
-    for task in plan.tasks.values():
-        digest = task.params.get("start", {}).get("weights")
-        if task.stage == "embedder":
-            digest = task.params.get("weights")
-        if digest is not None:
-            found[{"train": "victim"}.get(task.stage, task.plugin)] = digest
-    return {"weights": dict(sorted(found.items()))} if found else {}
+    return {"weights": plan.weights} if plan.weights else {}
 
 
 def _judge(suite: Suite) -> Json:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,34 +20,22 @@ from mibench.errors import StoreError
 from mibench.executors import Executor, InProcess, MakeExecutor, Pool
 from mibench.flags import with_comparisons
 from mibench.key import Key
-from mibench.lease import Leases
+from mibench.lease_objects import leases_of
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
 from mibench.recording import Failure, failed_record, measured_record
 from mibench.store import Artifact, Store
 from mibench.task import Cell, Task
+from mibench.waiting import Waiting, ranks
 from mibench.worker import Job, Outcome, find_device
 from mibench.workload import work_of
 from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
+_WRITING = 20  # times what the last writing of all records took, until the next one
 # first and longest pause between two looks at what another process is at, and how fast it grows, so that
 # short tasks are seen soon and many processes that wait for a long one leave the disk alone
 _LOOK_S, _LONGEST_LOOK_S, _SLOWER = 0.1, 1.0, 1.2
-# rough shares of time, only to start the longest chain of tasks first; judge and measure come before
-# everything, because they are short and bring the first records early
-_WEIGHTS = {
-    "judge": 1000,
-    "embedder": 1000,
-    "measure": 1000,
-    "answer": 1000,
-    "prior": 30,
-    "train": 10,
-    "adapt": 10,
-    "invert": 10,
-    "public_net": 8,
-    "output": 3,
-}
 
 
 @dataclass(frozen=True)
@@ -163,19 +152,26 @@ class _Run:
         self.on_event, self.results = on_event, results
         local: MakeExecutor = partial(Pool, jobs) if jobs > 1 else InProcess
         self.executor: Executor = (executor or local)(self.progress)
+        if not isinstance(self.executor, InProcess):
+            store.check_shared()
         # one worker goes through the plan cell by cell, several start with the longest chain
-        self.rank = _ranks(plan) if self.executor.jobs > 1 else dict.fromkeys(plan.tasks, 0)
+        self.rank = ranks(plan) if self.executor.jobs > 1 else dict.fromkeys(plan.tasks, 0)
+        self.number = {key: i for i, key in enumerate(plan.tasks)}
+        self.cells_of: dict[Key, list[int]] = defaultdict(list)
+        for i, cell in enumerate(plan.cells):
+            self.cells_of[cell.measure].append(i)
         self.present: set[Key] = set()
-        self.waiting: dict[Key, Task] = {}
+        self.waiting = Waiting(plan, (), (), self.rank)
         self.flying: set[Key] = set()
-        self.leases = Leases(store.root)
+        self.leases = leases_of(store.root, store.files)
         self.elsewhere: set[Key] = set()  # of which others hold the leases, or held them
         self.suspects: set[Key] = set()
         self.raised: dict[Key, Failure] = {}
         self.failures: dict[Key, Failure] = {}
+        self.closed: set[int] = set()  # cells without a record that can have one
         self.records: dict[int, Record] = {}
         self.costs: dict[Key, str] = {}  # lines of costs.jsonl
-        self.written = -math.inf
+        self.written, self.took_s = -math.inf, 0.0
         self.until = math.inf
 
     def go(self) -> list[Record]:
@@ -185,7 +181,8 @@ class _Run:
         for key in self.plan.tasks:
             if key in self.present:
                 self.on_event(TaskDone(self.plan.tasks[key], "hit"))
-        self.waiting = {key: task for key, task in self.plan.tasks.items() if key in needed}
+        self.waiting = Waiting(self.plan, needed, self.present, self.rank)
+        self.closed = {i for i, cell in enumerate(self.plan.cells) if self.is_closed(cell)}
         self.close_cells()
         pause = _LOOK_S
         try:
@@ -231,24 +228,24 @@ class _Run:
         if time.monotonic() >= self.until:
             self.waiting.clear()
         before = len(self.waiting)
-        ready = [task for task in self.waiting.values() if self.is_ready(task)]
-        # a task whose worker died runs alone, so that another death is surely its own
-        ready.sort(key=lambda task: (task.key in self.suspects, -self.rank[task.key]))
-        for task in ready:
+        self.waiting.turn()
+        while (task := self.waiting.first()) is not None:
+            # a task whose worker died runs alone, so that another death is surely its own
             is_suspect = task.key in self.suspects
             is_full = len(self.flying) >= self.executor.jobs
             if is_full or (self.flying and (is_suspect or self.flying & self.suspects)):
                 break
             if not self.is_ours(task):
+                self.waiting.pass_over(task)
                 continue
-            del self.waiting[task.key]
+            self.waiting.remove(task.key)
             self.on_event(TaskStarted(task))
             if self.plan.is_ready_made(task.key):
                 self.take_from_zoo(task)
                 continue
             self.flying.add(task.key)
             self.executor.submit(
-                Job(task, self.store.root, str(self.device), plugin_files=self.plan.plugin_files)
+                Job(task, self.store.place, str(self.device), plugin_files=self.plan.plugin_files)
             )
         return len(self.waiting) < before
 
@@ -265,20 +262,22 @@ class _Run:
         if not (self.store.contains(task.key) and self.store.verify(task.key)):
             return True
         self.leases.drop(task.key)
-        del self.waiting[task.key]
-        self.present.add(task.key)
+        self.waiting.remove(task.key)
+        self.made(task.key)
         self.on_event(TaskDone(task, "elsewhere"))
         return False
 
-    def is_ready(self, task: Task) -> bool:
-        """Whether all that a task reads is there; a prior from the zoo reads nothing."""
-        return self.plan.is_ready_made(task.key) or self.present.issuperset(task.inputs.values())
+    def made(self, key: Key) -> None:
+        """Note that an artifact is there now: what reads it has one thing less to wait for."""
+        self.present.add(key)
+        self.waiting.made(key)
+        self.closed.update(self.cells_of.get(key, ()))
 
     def take_from_zoo(self, task: Task) -> None:
         """Store a ready-made prior."""
         tensors = load_file(zoo_file(task.key))
         self.store.put(task.key, Artifact(tensors, {"notes": {}}, task.description()))
-        self.present.add(task.key)
+        self.made(task.key)
         self.on_event(TaskDone(task, "zoo"))
 
     def finish(self, task: Task, outcome: Outcome | None) -> None:
@@ -287,7 +286,7 @@ class _Run:
         self.leases.drop(task.key)
         if outcome is None and task.key not in self.suspects:
             self.suspects.add(task.key)
-            self.waiting[task.key] = task
+            self.waiting.put_last(task)
             return
         self.suspects.discard(task.key)
         if outcome is None:
@@ -295,7 +294,7 @@ class _Run:
             outcome = Outcome(task.key, Failure(task.stage, "WorkerKilled", f"{task.title}: {killed}"))
         self.costs.pop(task.key, None)
         if outcome.failure is None:
-            self.present.add(task.key)
+            self.made(task.key)
             self.on_event(TaskDone(task, "ran", outcome.wall_s))
         elif outcome.stops:
             raise StoreError(outcome.failure.message)  # nothing else could be stored either
@@ -306,14 +305,17 @@ class _Run:
 
     def give_up(self, key: Key) -> None:
         """Give up a task and all that waits for it; each keeps the first failure in plan order."""
-        causes = [key, *self.plan.ancestors(key)]
-        self.failures[key] = next(
-            self.raised[cause] for cause in self.plan.tasks if cause in self.raised and cause in causes
-        )
-        for task in self.plan.tasks.values():
-            if key in task.inputs.values() and (task.key in self.waiting or task.key in self.failures):
-                self.waiting.pop(task.key, None)
-                self.give_up(task.key)
+        open_keys, met = [key], {key}
+        while open_keys:
+            one = open_keys.pop()
+            causes = self.raised.keys() & {one, *self.plan.ancestors(one)}
+            self.failures[one] = self.raised[min(causes, key=self.number.__getitem__)]
+            self.closed.update(self.cells_of.get(one, ()))
+            for reader in self.waiting.readers(one):
+                if reader not in met and (reader in self.waiting or reader in self.failures):
+                    self.waiting.remove(reader)
+                    met.add(reader)
+                    open_keys.append(reader)
 
     def progress(self, job: Job, done: int, total: int, values: dict[str, float]) -> None:
         """Pass a worker's report on."""
@@ -321,19 +323,19 @@ class _Run:
 
     def close_cells(self) -> None:
         """Write the records of the cells that have just become whole."""
-        fresh = [i for i in range(len(self.plan.cells)) if i not in self.records and self.is_closed(i)]
+        fresh = sorted(self.closed - self.records.keys())
+        self.closed.clear()
         for i in fresh:
             cell = self.plan.cells[i]
             self.records[i] = self.record(cell)
             self.on_event(CellDone(cell, self.records[i]))
         # rewriting grows with the number of cells; the store holds what a kill takes from the last second
-        if fresh and time.monotonic() - self.written > _WRITE_EVERY_S:
+        if fresh and time.monotonic() - self.written > max(_WRITE_EVERY_S, _WRITING * self.took_s):
             self.write()
 
-    def is_closed(self, index: int) -> bool:
-        """Whether a cell was measured, has failed or is blocked."""
-        cell = self.plan.cells[index]
-        return bool(cell.blocked) or cell.measure in self.present or cell.measure in self.failures
+    def is_closed(self, cell: Cell) -> bool:
+        """Whether a cell was measured before, or is blocked."""
+        return bool(cell.blocked) or cell.measure in self.present
 
     def record(self, cell: Cell) -> Record:
         """The record of a closed cell."""
@@ -354,29 +356,20 @@ class _Run:
         """Rewrite the files of the results folder, in plan order."""
         if self.results is None:
             return
+        began = time.monotonic()
         write_records(self.results / "records.jsonl", self.compared())
         write_lines(self.results / "costs.jsonl", self.cost_lines())
         self.written = time.monotonic()
+        self.took_s = self.written - began
 
     def cost_lines(self) -> list[str]:
         """For each task whose cost is known: key, stage, plugin, title, work, seconds, memory, device."""
         for key, task in self.plan.tasks.items():
-            if key not in self.costs and (cost := self.store.cost(key)):
+            if key in self.present and key not in self.costs and (cost := self.store.cost(key)):
                 head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
                 work = work_of(task.description(), lambda read: self.plan.tasks[read].description())
                 self.costs[key] = json.dumps({**head, "work": work, **cost}, sort_keys=True)
         return [self.costs[key] for key in self.plan.tasks if key in self.costs]
-
-
-def _ranks(plan: Plan) -> dict[Key, int]:
-    """For each task its own weight and that of the longest chain of tasks that waits for it."""
-    rank = {key: _WEIGHTS.get(task.stage, 1) for key, task in plan.tasks.items()}
-    for key in reversed(list(plan.tasks)):  # readers stand after what they read
-        if plan.tasks[key].stage != "measure":  # every chain ends in one
-            for read in plan.tasks[key].inputs.values():
-                own = _WEIGHTS.get(plan.tasks[read].stage, 1)
-                rank[read] = max(rank[read], own + rank[key])
-    return rank
 
 
 __all__ = [
