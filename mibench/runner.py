@@ -20,7 +20,7 @@ from mibench.errors import StoreError
 from mibench.executors import Executor, InProcess, MakeExecutor, Pool
 from mibench.flags import with_comparisons
 from mibench.key import Key
-from mibench.lease_objects import leases_of
+from mibench.lease import Leases
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
 from mibench.recording import Failure, failed_record, measured_record
@@ -163,7 +163,7 @@ class _Run:
         self.present: set[Key] = set()
         self.waiting = Waiting(plan, (), (), self.rank)
         self.flying: set[Key] = set()
-        self.leases = leases_of(store.root, store.files)
+        self.leases = Leases(store.root)
         self.elsewhere: set[Key] = set()  # of which others hold the leases, or held them
         self.suspects: set[Key] = set()
         self.raised: dict[Key, Failure] = {}
