@@ -152,8 +152,6 @@ class _Run:
         self.on_event, self.results = on_event, results
         local: MakeExecutor = partial(Pool, jobs) if jobs > 1 else InProcess
         self.executor: Executor = (executor or local)(self.progress)
-        if not isinstance(self.executor, InProcess):
-            store.check_shared()
         # one worker goes through the plan cell by cell, several start with the longest chain
         self.rank = ranks(plan) if self.executor.jobs > 1 else dict.fromkeys(plan.tasks, 0)
         self.number = {key: i for i, key in enumerate(plan.tasks)}
@@ -245,7 +243,7 @@ class _Run:
                 continue
             self.flying.add(task.key)
             self.executor.submit(
-                Job(task, self.store.place, str(self.device), plugin_files=self.plan.plugin_files)
+                Job(task, self.store.root, str(self.device), plugin_files=self.plan.plugin_files)
             )
         return len(self.waiting) < before
 
