@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import time
 from pathlib import Path
+
+_STALE_S = 7 * 24 * 3600  # no run writes a file for so long, so what is older belongs to a killed one
 
 
 def write_atomically(file: Path, payload: bytes) -> None:
@@ -25,3 +29,11 @@ def replace_file(file: Path, payload: bytes) -> None:
         aside.replace(file)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes have written aside under a folder, if it is older than a week."""
+    for left in list(folder.rglob("*.tmp-*")):
+        with contextlib.suppress(OSError):  # another process has just removed it
+            if left.is_file() and time.time() - left.stat().st_mtime > _STALE_S:
+                left.unlink()

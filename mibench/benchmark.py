@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from mibench import report
-from mibench.atomic import write_atomically
+from mibench.atomic import sweep, write_atomically
 from mibench.budget import Choice, LeftOut
 from mibench.errors import DeviceError, RecordError
 from mibench.executors import MakeExecutor
@@ -132,6 +132,7 @@ def bench(
     )
     try:
         with status:
+            sweep(folder)
             records = run(
                 plan,
                 shelf,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,11 +79,19 @@ class Crew:
 def crew_of(
     where: Where, *, jobs: int | None, device: torch.device, plan: Plan, store: Store
 ) -> Iterator[Crew]:
-    """What the options stand for, as long as it is needed.
+    """What the options stand for, as long as it is needed; SIGTERM is as good as Ctrl-C meanwhile.
 
     Raises:
         ClusterError: an address without `--executor ray`, Ray is not installed, or no cluster answers.
     """
+    with _heedful(), _crew(where, jobs=jobs, device=device, plan=plan, store=store) as crew:
+        yield crew
+
+
+@contextmanager
+def _crew(
+    where: Where, *, jobs: int | None, device: torch.device, plan: Plan, store: Store
+) -> Iterator[Crew]:
     from mibench.benchmark import pick_jobs
 
     if where.name is ExecutorName.local:
@@ -105,3 +116,20 @@ def crew_of(
     jobs = jobs or (local_jobs if where.ray_address is None else None)
     with RayCluster(address=where.ray_address, jobs=jobs, device=device, shares=shares) as cluster:
         yield Crew(cluster.jobs, partial(RayExecutor, cluster))
+
+
+@contextmanager
+def _heedful() -> Iterator[None]:
+    """Let SIGTERM interrupt as Ctrl-C does: batch systems send it, and leases and folders shall not stay."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may say so
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # none where it was not set by Python

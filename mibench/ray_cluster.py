@@ -106,13 +106,15 @@ class RayCluster:
             # registered before, so that an interrupt while it starts leaves nothing behind
             ending.callback(ray.shutdown)
             try:
-                ray.init(
-                    **where,
-                    include_dashboard=None if self.address else False,
-                    log_to_driver=False,
-                    logging_level=logging.CRITICAL,
-                    runtime_env={"env_vars": {**WORKER_ENV, **_QUIET}},
-                )
+                # put back at once: Ray's own answer to SIGTERM is to abort
+                with _sigterm_kept():
+                    ray.init(
+                        **where,
+                        include_dashboard=None if self.address else False,
+                        log_to_driver=False,
+                        logging_level=logging.CRITICAL,
+                        runtime_env={"env_vars": {**WORKER_ENV, **_QUIET}},
+                    )
             except (OSError, RuntimeError, ValueError, AssertionError, ray.exceptions.RayError) as error:
                 raise ClusterError(_no_answer(self.address, str(error))) from error
             self._ending = ending.pop_all()

@@ -13,7 +13,7 @@ from pathlib import Path
 def write_bytes(path: Path, data: bytes) -> Path:
     """Replace path by a file with these bytes in one step; folders are made; returns path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -184,8 +184,16 @@ def test_a_running_cluster_is_used_and_goes_on(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path) -> None:
-    """The whole process group gets the signal, as from a terminal."""
+@pytest.mark.parametrize(
+    ("send", "number"),
+    [
+        pytest.param(os.killpg, signal.SIGINT, id="Ctrl-C, which a terminal sends to all of the group"),
+        pytest.param(os.kill, signal.SIGTERM, id="SIGTERM"),
+    ],
+)
+def test_what_is_asked_to_stop_leaves_no_process_and_no_file(
+    tmp_path: Path, send: Callable[[int, int], None], number: signal.Signals
+) -> None:
     slow = f'[attacks.toy_slow]\nfile = "{tmp_path / "pid"}"'
     options = ["--executor", "ray", "--jobs", "2", "--out", str(tmp_path), "--device", "cpu"]
     options += ["--plugin", str(TOYS / "toy_slow.py")]
@@ -199,7 +207,7 @@ def test_ctrl_c_leaves_no_process_and_no_file(tmp_path: Path) -> None:
     )
     with child:
         assert comes_true(lambda: (tmp_path / "pid").exists() or child.poll() is not None, within_s=120)
-        os.killpg(child.pid, signal.SIGINT)
+        send(child.pid, number)
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 130
     assert errors.splitlines()[-1] == "Stopped. The same command goes on from here."
