@@ -12,12 +12,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cksum < pyproject.toml | tr -s ' ' '-')
 CODE := mibench attacks defenses tests $(wildcard benchmarks)
 JOBS ?= 2
+KILLS ?= 100
 
 # one thread a process: threads of several processes on shared cores wait for each other
 export OMP_NUM_THREADS := 1
 
 .NOTPARALLEL:
-.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo readme check clean
+.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo readme check chaos clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ test: $(STAMP)-test  ## Run the fast tests; at most ten minutes on two cores.
 
 test-slow: $(STAMP)-test  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow -n $(JOBS)
+
+chaos: $(STAMP)-test  ## Kill `smoke` over and over, and look whether it matters: make chaos KILLS=100.
+	$(BIN)/python -m pip install -q -e '.[ray]'
+	cd tests && ../$(BIN)/python -m chaos --kills $(KILLS) --out ../results/chaos
 
 contract: $(STAMP)-test  ## Check one plugin against the contract: make contract P=dmi (a name or a file).
 	@test -n "$(P)" || { echo "contract: no plugin. Name one: make contract P=dmi"; exit 2; }
