@@ -91,6 +91,7 @@ def bench(
     executor: MakeExecutor | None = None,
     budget: Choice | None = None,
     left_s: Callable[[], float | None] | None = None,
+    task_limit_s: float | None = None,
 ) -> Bench:
     """Run a plan and write everything under `out/<suite>`; what lay there from another run is replaced.
 
@@ -104,6 +105,7 @@ def bench(
         executor: makes what runs the tasks in place of `jobs` workers of this machine.
         budget: the choice that `plan` is part of; no task starts after its time.
         left_s: seconds that are probably left, for `status.json`.
+        task_limit_s: see `mibench.runner.run`.
 
     Raises:
         MibenchError: the device is not there, or a folder cannot be read or written.
@@ -142,6 +144,7 @@ def bench(
                 results=folder,
                 executor=executor,
                 until=math.inf if budget is None else time.monotonic() + budget.budget_s,
+                task_limit_s=task_limit_s,
             )
             (folder / FAILURES).unlink(missing_ok=True)
             if failures:

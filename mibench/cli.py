@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mibench import cli_evidence, cli_plugins, cli_report, cli_watch
-from mibench.cli_budget import Budget, chosen, told
+from mibench.cli_budget import Budget, TaskLimit, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import doctor
 from mibench.cli_executor import LOCAL, ExecutorName, ExecutorOption, RayAddress, Where, crew_of
@@ -108,13 +108,15 @@ def run(
     executor: ExecutorOption = ExecutorName.local,
     ray_address: RayAddress = None,
     budget: Budget = None,
+    task_limit: TaskLimit = None,
 ) -> None:
     """Run a suite and write its records, tables, figures and pages.
 
     What is in the store already is not computed again; OUT/<suite> always holds exactly the last run.
     """
     plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
-    _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address), budget=budget)
+    to = Where(executor, ray_address)
+    _carry_out(plan, device, jobs, out, store, where=to, budget=budget, task_limit=task_limit)
 
 
 @app.command()
@@ -233,9 +235,11 @@ def _carry_out(
     *,
     where: Where = LOCAL,
     budget: str | None = None,
+    task_limit: str | None = None,
 ) -> None:
     """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
     from mibench.benchmark import bench, pick_device
+    from mibench.budget import parse_duration
     from mibench.forecast import sight
 
     on, shelf = pick_device(device.value), shelf_of(out, store)
@@ -258,6 +262,7 @@ def _carry_out(
                     executor=crew.make,
                     budget=choice,
                     left_s=watch.left_s,
+                    task_limit_s=None if task_limit is None else parse_duration(task_limit),
                 )
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

@@ -22,6 +22,15 @@ Budget = Annotated[
     ),
 ]
 
+TaskLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--task-limit",
+        metavar="30m|2h",
+        help="A task that runs for longer is stopped and has failed; the others go on.",
+    ),
+]
+
 
 def chosen(plan: Plan, store: Store, text: str | None, *, jobs: int, device: str, out: Path) -> Choice | None:
     """What of a plan fits a budget; None without one.

@@ -11,6 +11,7 @@ from functools import partial
 from pickle import PicklingError
 from typing import Any, Protocol
 
+from mibench.time_limit import Clocks, stopped
 from mibench.worker import Job, Outcome, failure_of, start_worker, work
 
 OnProgress = Callable[[Job, int, int, dict[str, float]], None]
@@ -39,7 +40,7 @@ class Executor(Protocol):
 
 
 class InProcess:
-    """Runs one job at a time, here."""
+    """Runs one job at a time, here, where nothing can stop it: its limit does not hold."""
 
     jobs = 1
 
@@ -71,6 +72,7 @@ class Pool:
         self.flying: dict[Future[Outcome], Job] = {}
         self.refused: list[Job] = []
         self.seen: dict[str, str] = {}
+        self.clocks = Clocks()
 
     def submit(self, job: Job) -> None:
         """Hand a job to a worker; a broken pool is replaced, at the latest for the next job."""
@@ -96,7 +98,9 @@ class Pool:
                 self._pass_progress(job)
         refused, self.refused = self.refused, []
         ended = [(job, _result(job, future)) for future in done for job in [self.flying.pop(future)]]
-        return [*((job, None) for job in refused), *ended]
+        for job in (*refused, *(job for job, _ in ended)):
+            self.clocks.stop(job)
+        return [*((job, None) for job in refused), *ended, *self._stop_late()]
 
     def stop(self) -> None:
         """Kill the workers; what they were writing is left aside and never read."""
@@ -104,8 +108,23 @@ class Pool:
             self.pool.shutdown(wait=True, kill_workers=True)
         for job in self.flying.values():
             job.progress_file.unlink(missing_ok=True)
+            self.clocks.stop(job)
         self.flying.clear()
         self.refused.clear()
+
+    def _stop_late(self) -> list[tuple[Job, Outcome | None]]:
+        """Kill jobs that are over their limit, and all their workers; the other jobs begin anew.
+
+        Nothing says which worker has which job, and a worker that is killed takes the pool with it anyway.
+        """
+        late = self.clocks.late(job for future, job in self.flying.items() if not future.done())
+        if not late:
+            return []
+        others = [job for job in self.flying.values() if job not in late]
+        self.stop()
+        for job in others:
+            self.submit(job)
+        return [(job, stopped(job)) for job in late]
 
     def _pass_progress(self, job: Job) -> None:
         try:
@@ -113,7 +132,8 @@ class Pool:
             done, total, values = json.loads(text)
         except (OSError, ValueError):
             return
-        if self.seen.get(job.task.key) != text:
+        self.clocks.start(job)
+        if total and self.seen.get(job.task.key) != text:
             self.seen[job.task.key] = text
             self.on_progress(job, done, total, values)
 

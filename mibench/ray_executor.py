@@ -26,6 +26,7 @@ from mibench.executors import OnProgress
 from mibench.provenance import package_version
 from mibench.ray_cluster import RayCluster, first_line
 from mibench.store import Store
+from mibench.time_limit import Clocks, stopped
 from mibench.worker import Job, Outcome, failure_of, work
 
 _POLL_S = 0.2
@@ -62,6 +63,7 @@ class RayExecutor:
         self.flying: dict[Any, Job] = {}  # by Ray's reference to the answer
         self.seen: dict[str, str] = {}
         self.marker: Path | None = None
+        self.clocks = Clocks()
 
     def submit(self, job: Job) -> None:
         """Hand a job to Ray, which starts it where a core, and a share of a GPU, is free."""
@@ -94,6 +96,9 @@ class RayExecutor:
             if ref not in done:
                 self._pass_progress(job)
         ended = [(job, _result(job, ref)) for ref in done for job in [self.flying.pop(ref)]]
+        for job, _ in ended:
+            self.clocks.stop(job)
+        ended += self._stop_late()
         if not self.flying:
             self._unmark()
         return ended
@@ -122,6 +127,19 @@ class RayExecutor:
                 self.marker.touch()
         return Home(Path.cwd(), package_version(), self.marker)
 
+    def _stop_late(self) -> list[tuple[Job, Outcome | None]]:
+        """Kill the workers of jobs that are over their limit."""
+        import ray
+
+        late = {job.task.key for job in self.clocks.late(self.flying.values())}
+        refs = [ref for ref, job in self.flying.items() if job.task.key in late]
+        for ref in refs:
+            ray.cancel(ref, force=True)
+        jobs = [self.flying.pop(ref) for ref in refs]
+        for job in jobs:
+            self.clocks.stop(job)
+        return [(job, stopped(job)) for job in jobs]
+
     def _unmark(self) -> None:
         if self.marker is not None:
             with contextlib.suppress(OSError):
@@ -134,7 +152,8 @@ class RayExecutor:
             done, total, values = json.loads(text)
         except (OSError, ValueError):
             return
-        if self.seen.get(job.task.key) != text:
+        self.clocks.start(job)
+        if total and self.seen.get(job.task.key) != text:
             self.seen[job.task.key] = text
             self.on_progress(job, done, total, values)
 

@@ -106,6 +106,7 @@ def run(
     results: Path | None = None,
     executor: MakeExecutor | None = None,
     until: float = math.inf,
+    task_limit_s: float | None = None,
 ) -> list[Record]:
     """Make what is missing, and return the record of every cell in plan order.
 
@@ -122,6 +123,8 @@ def run(
         results: folder of `records.jsonl` and `costs.jsonl`, rewritten as cells close; None writes nothing.
         executor: makes what runs the tasks in place of `jobs` workers of this machine.
         until: time of `time.monotonic` after which no task starts; cells that are open then have no record.
+        task_limit_s: seconds after which a task that still runs is stopped and has failed; None for no limit.
+            With one, even a single job runs in a process of its own, which can be stopped.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -129,8 +132,10 @@ def run(
         KeyboardInterrupt: after the workers were stopped; the next run goes on from the last whole artifact.
     """
     where = find_device(device)
+    if task_limit_s is not None and executor is None:
+        executor = partial(Pool, jobs)
     walk = _Run(plan, store, jobs=jobs, device=where, on_event=on_event, results=results, executor=executor)
-    walk.until = until
+    walk.until, walk.task_limit_s = until, task_limit_s
     return walk.go()
 
 
@@ -171,6 +176,7 @@ class _Run:
         self.costs: dict[Key, str] = {}  # lines of costs.jsonl
         self.written, self.took_s = -math.inf, 0.0
         self.until = math.inf
+        self.task_limit_s: float | None = None
 
     def go(self) -> list[Record]:
         """Walk to the end."""
@@ -243,7 +249,13 @@ class _Run:
                 continue
             self.flying.add(task.key)
             self.executor.submit(
-                Job(task, self.store.root, str(self.device), plugin_files=self.plan.plugin_files)
+                Job(
+                    task,
+                    self.store.root,
+                    str(self.device),
+                    plugin_files=self.plan.plugin_files,
+                    limit_s=self.task_limit_s,
+                )
             )
         return len(self.waiting) < before
 

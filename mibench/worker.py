@@ -40,12 +40,14 @@ class Job:
         root: folder of the store.
         device: name of the device to compute on.
         plugin_files: single-file plugins that the task may need.
+        limit_s: seconds after which the task has failed; None for no limit.
     """
 
     task: Task
     root: Path
     device: str
     plugin_files: tuple[Path, ...] = ()
+    limit_s: float | None = None
 
     @property
     def progress_file(self) -> Path:
@@ -115,6 +117,8 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
     started = time.monotonic()
     with _steady(device):
         try:
+            if on_progress is None and job.limit_s is not None:
+                _FileProgress(job.progress_file).write(0, 0, {})  # its clock starts
             for file in job.plugin_files:
                 load_plugin_file(file)
             _check_sources(job.task)
@@ -211,6 +215,10 @@ class _FileProgress:
         if now - self.last < _REPORT_EVERY_S:
             return
         self.last = now
+        self.write(done, total, values)
+
+    def write(self, done: int, total: int, values: dict[str, float]) -> None:
+        """Write a report, whenever the last one was; 0 of 0 steps says that the task has begun."""
         aside = self.file.with_suffix(f".tmp-{os.getpid()}")
         with contextlib.suppress(OSError):
             self.file.parent.mkdir(parents=True, exist_ok=True)
