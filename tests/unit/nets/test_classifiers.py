@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mibench.errors import UnknownPluginError
 from mibench.nets import CLASSIFIERS, Classifier, NetSpec, build, count_macs
@@ -130,6 +131,29 @@ def test_small_nets_are_small() -> None:
 def test_count_macs_of_a_convolution() -> None:
     net = nn.Conv2d(3, 8, 5, padding=2)
     assert count_macs(net, torch.rand(2, 3, 10, 10)) == 2 * 100 * 8 * 3 * 25
+
+
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_count_macs_agrees_with_the_counter_of_torch(name: str) -> None:
+    net = build(NetSpec(name=name, num_classes=7), torch.Generator())
+    with torch.inference_mode(), FlopCounterMode(display=False) as reference:
+        net.eval()(images(2))
+    assert 2 * count_macs(net, images(2)) == reference.get_total_flops()
+
+
+def test_count_macs_of_products_and_transposed_convolutions() -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            flat = x.flatten(2)
+            square = flat @ flat.transpose(1, 2) + torch.bmm(flat, flat.transpose(1, 2))
+            square = torch.baddbmm(square, square, torch.matmul(square, square))
+            rows = torch.addmm(square[0], square[0], square[0]).mm(square[0])
+            return nn.functional.conv_transpose2d(x, torch.ones(4, 3, 5, 5), rows.sum() * torch.ones(3))
+
+    x = torch.ones(2, 4, 6, 6)
+    with FlopCounterMode(display=False) as reference:
+        Net()(x)
+    assert 2 * count_macs(Net(), x) == reference.get_total_flops() > 0
 
 
 def test_unknown_network_is_named_with_its_neighbor() -> None:
