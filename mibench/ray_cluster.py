@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
@@ -9,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 import threading
@@ -34,6 +36,7 @@ _LOCAL_ONLY = {
     "RAY_AUTH_MODE": "token",
     "RAY_worker_niceness": "0",  # as the workers of the other executor; by default Ray's stand back
 }
+_FOLDER, _LOCK = "mibench-ray-", "lock"
 _TOKEN = secrets.token_hex(32)
 
 
@@ -73,7 +76,9 @@ class RayCluster:
             raise ClusterError(
                 "executor ray: Ray is not installed. `pip install 'mibench[ray]'`, or leave --executor out."
             )
-        if self.address is not None:
+        if self.address is None:
+            sweep_folders(_parent())
+        else:
             self.start()
             try:
                 self.jobs = self.jobs or self._room()
@@ -139,10 +144,9 @@ class RayCluster:
         if self.address is not None:
             _reach(self.address)
             return {"address": self.address}
-        # short, because the path of a socket may have no more than 107 characters
-        parent = "/tmp" if Path("/tmp").is_dir() else None
-        folder = tempfile.mkdtemp(prefix=f"mibench-ray-{os.getpid()}-", dir=parent)
+        folder = tempfile.mkdtemp(prefix=f"{_FOLDER}{os.getpid()}-", dir=_parent())
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
+        ending.enter_context(_held(Path(folder)))
         return {
             "address": "local",
             "num_cpus": self.jobs,
@@ -163,6 +167,51 @@ class RayCluster:
                 f"'{self.device.type}'. Add nodes, or choose another --device."
             )
         return cores if self.device.type == "cpu" else min(cores, TASKS_PER_CARD * cards)
+
+
+def _parent() -> Path:
+    """Where folders of Rays lie: short, because the path of a socket may have no more than 107 characters."""
+    return Path("/tmp") if Path("/tmp").is_dir() else Path(tempfile.gettempdir())
+
+
+def sweep_folders(parent: Path) -> None:
+    """Remove what Rays of killed processes have left in a folder: whose lock nobody holds any more."""
+    for left in list(parent.glob(f"{_FOLDER}*")):
+        # ImportError: Windows has no such locks; OSError: in use, or gone meanwhile
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            found = left.lstat()  # not what a link of another user leads to
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+                continue
+            with (left / _LOCK).open("r+b") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _empty(left)
+
+
+def _empty(folder: Path) -> None:
+    """Remove a folder, its lock last: while its Ray is still ending, that tells the next sweep of it."""
+    for place in folder.iterdir():
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        elif place.name != _LOCK:
+            place.unlink()
+    if len(list(folder.iterdir())) == 1:
+        (folder / _LOCK).unlink()
+        folder.rmdir()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the kernel frees when this process dies, however that happens."""
+    aside = folder / f"{_LOCK}.new"
+    with aside.open("wb") as lock:
+        with contextlib.suppress(ImportError, OSError):  # no locks: then nobody sweeps
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.rename(folder / _LOCK)  # only now, so that nobody finds it free before
+        yield
 
 
 def _reach(address: str) -> None:
