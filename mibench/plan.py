@@ -146,7 +146,9 @@ def _cell(graph: Graph, attack: Entry[Attack[Any]], defense: Entry[Defense], vie
     try:
         models = tuple(
             _model(graph, cell, protects, targets)
-            for protects, targets in _divide(graph.suite.targets, defense.plugin, protected, others)
+            for protects, targets in divide(
+                graph.suite.targets, protected, others, per_target=defense.plugin.per_target
+            )
         )
     except BlockedError as error:
         return dataclasses.replace(cell, blocked=str(error))
@@ -167,11 +169,11 @@ def _met(suite: Suite, attack: Entry[Attack[Any]], defense: Defense, view: str) 
     return dataclasses.replace(attack, plugin=plugin)
 
 
-def _divide(
-    targets: Targets, defense: Defense, protected: Labels, others: Labels
+def divide(
+    targets: Targets, protected: Labels, others: Labels, *, per_target: bool
 ) -> list[tuple[Labels, Labels]]:
     """Protected and attacked labels of each model; the bystanders of single-label models take turns."""
-    if not defense.per_target:
+    if not per_target:
         return [(protected, (*protected, *others[: targets.attacked - targets.protected]))]
     count = targets.bystanders
     return [

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,51 @@ from mibench.store import Artifact
 def measure(work: Work) -> Artifact:
     """The measured part of a record, as JSON."""
     models = [_Model(work, i) for i in range(len(work.params["protects"]))]
+    case, accuracies = case_of(work, models)
+    return Artifact(
+        {},
+        {
+            "estimates": estimates_of(work, case),
+            "queries": _queries(models),
+            "notes": _notes(models),
+            "scrutiny": scrutiny(case, [model.attacked for model in models], work.ctx.child("scrutiny")),
+            **accuracies,
+            "provenance": provenance(work.ctx.device),
+        },
+        work.task.description(),
+    )
+
+
+class Measurable(Protocol):
+    """What a measurement asks of one model of a cell."""
+
+    @property
+    def got(self) -> Reconstructions:
+        """What was reconstructed from it."""
+        ...
+
+    @property
+    def protected(self) -> Tensor:
+        """(B,) bool, whether the model protects the reconstructed label."""
+        ...
+
+    @property
+    def victim(self) -> ProtectedVictim:
+        """The deployed model."""
+        ...
+
+    @property
+    def goal(self) -> str:
+        """Of the attack, `class` or `instance`."""
+        ...
+
+
+def case_of(work: Work, models: Sequence[Measurable]) -> tuple[Case, dict[str, float | None]]:
+    """The case of a cell from its models and from the task's inputs that judge.
+
+    Returns:
+        The case; and by name the accuracies of judge, audit and embedder, None where the suite has none.
+    """
     judge = work.input("judge")
     audit = work.input("audit") if "audit" in work.task.inputs else None
     case = Case(
@@ -44,29 +89,25 @@ def measure(work: Work) -> Artifact:
         case.private_points, case.public_points = (
             space.tensors[f"{POINTS}{part}"] for part in ("private", "public")
         )
+    rulers = {"judge": judge, "audit": audit, "embedder": space}
+    return case, {
+        f"{name}_accuracy": None if ruler is None else ruler.value["accuracy"]
+        for name, ruler in rulers.items()
+    }
+
+
+def estimates_of(work: Work, case: Case) -> dict[str, dict[str, Any] | None]:
+    """By metric of the task its estimate of a case, as a record has it."""
     paths = work.task.locator.get("paths", {})  # of users' files
     metrics: list[Metric] = [
         get_metric(m["name"]).planned(m["params"], paths.get(m["name"], {})) for m in work.params["metrics"]
     ]
-    estimates: dict[str, Any] = {}
+    estimates: dict[str, dict[str, Any] | None] = {}
     for i, metric in enumerate(metrics):
         with _noted(f"metric '{metric.name}'"):
             estimates[metric.name] = _estimate_json(metric.measure(case, work.ctx.child(metric.name)))
         work.ctx.report(i + 1, len(metrics))
-    return Artifact(
-        {},
-        {
-            "estimates": estimates,
-            "queries": _queries(models),
-            "notes": _notes(models),
-            "scrutiny": scrutiny(case, [model.attacked for model in models], work.ctx.child("scrutiny")),
-            "judge_accuracy": judge.value["accuracy"],
-            "audit_accuracy": None if audit is None else audit.value["accuracy"],
-            "embedder_accuracy": None if space is None else space.value["accuracy"],
-            "provenance": provenance(work.ctx.device),
-        },
-        work.task.description(),
-    )
+    return estimates
 
 
 class _Model:
@@ -113,7 +154,7 @@ def _view(invert: Artifact, net: nn.Module, module: nn.Module) -> Callable[[Tens
     return net if view == "stripped" else None
 
 
-def _truth(models: list[_Model], private: Labeled) -> Tensor | None:
+def _truth(models: Sequence[Measurable], private: Labeled) -> Tensor | None:
     """The image behind each reconstruction as the `invert` stage took it, or None for class goals."""
     if any(model.goal != "instance" for model in models):
         return None
