@@ -26,8 +26,8 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mibench-chaos-") as folder:
         campaign = Campaign(asked.work or Path(folder), seed=asked.seed, has_ray=not asked.no_ray)
-        report = campaign.go(asked.kills)
-    write_report(asked.out / "report.json", report)
+        for report in campaign.go(asked.kills):
+            write_report(asked.out / "report.json", report)
     return 0 if report["sound"] else 1
 
 

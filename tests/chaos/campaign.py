@@ -8,7 +8,9 @@ import shutil
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,19 +87,32 @@ class Campaign:
         self.has_ray = has_ray and importlib.util.find_spec("ray") is not None
         self.plan: Plan = build_plan(choose("smoke"))
         self.records = b""
-        self.faults: list[str] = []
+        self.alike: Json = {}
+        self.storms: Json = {}
 
-    def go(self, kills: int) -> Json:
-        """Do everything; the report."""
+    def go(self, kills: int) -> Iterator[Json]:
+        """Do everything; the report so far, after each part, since all of it takes long."""
         began = time.monotonic()
         timeline = self.calm()
-        alike = {"shared_by_2": self.shared(2), "shared_by_4": self.shared(4)}
-        if self.has_ray:
-            alike["ray_with_2_workers"] = self.alone("ray", "--executor", "ray", "--jobs", "2")
         kinds = [one for one in zip(KINDS, SHARES) if self.has_ray or "ray" not in one[0].name]
         counts = divide(kills, [share for _, share in kinds])
-        storms = {kind.name: self.kind(kind, count, timeline) for (kind, _), count in zip(kinds, counts)}
-        faults = self.faults + [f"{name}: {fault}" for name, one in storms.items() for fault in one["faults"]]
+        parts: list[tuple[Json, str, Callable[[], Json]]] = [
+            (self.alike, f"shared_by_{count}", partial(self.shared, count)) for count in (2, 4)
+        ]
+        if self.has_ray:
+            ray = partial(self.alone, "ray", "--executor", "ray", "--jobs", "2")
+            parts.append((self.alike, "ray_with_2_workers", ray))
+        for (kind, _), count in zip(kinds, counts):
+            parts.append((self.storms, kind.name, partial(self.kind, kind, count, timeline)))
+        for found, name, do in parts:
+            found[name] = do()
+            yield self.report(kills, timeline, time.monotonic() - began)
+
+    def report(self, kills: int, timeline: Timeline, wall_s: float) -> Json:
+        """What there is by now; sound where nothing is wrong and nothing is left to do."""
+        found = {**self.alike, **self.storms}
+        faults = [f"{name}: {fault}" for name, one in found.items() for fault in one["faults"]]
+        killed = sum(one["kills"] for one in self.storms.values())
         return {
             "suite": "smoke",
             "mibench": package_version(),
@@ -106,13 +121,13 @@ class Campaign:
             "tasks": len(self.plan.tasks),
             "cells": len(self.plan.cells),
             "undisturbed_s": round(timeline.ended - timeline.began, 1),
-            "kills": sum(one["kills"] for one in storms.values()),
-            "restarts": sum(one["restarts"] for one in storms.values()),
-            "storms": storms,
-            "undisturbed": alike,
+            "kills": killed,
+            "restarts": sum(one["restarts"] for one in self.storms.values()),
+            "storms": self.storms,
+            "undisturbed": self.alike,
             "faults": faults,
-            "sound": not faults,
-            "wall_s": round(time.monotonic() - began, 1),
+            "sound": not faults and killed == kills,
+            "wall_s": round(wall_s, 1),
         }
 
     def calm(self) -> Timeline:
@@ -140,7 +155,6 @@ class Campaign:
             command.start()
         codes = [command.wait(PATIENCE_S) for command in commands]
         wall_s = time.monotonic() - began
-        folder = commands[0].folder
         started = Counter(note.key for note in _notes(commands) if note.what == STARTED)
         ran = Counter(note.key for note in _notes(commands) if note.what == RAN)
         once = dict.fromkeys(self.plan.tasks, 1)
@@ -149,7 +163,6 @@ class Campaign:
             faults.append(
                 f"{sum(ran.values())} tasks executed of {len(once)}, {sum(started.values())} started"
             )
-        self.faults += [f"{folder.name}: {fault}" for fault in faults]
         return {
             "commands": len(commands),
             "tasks_executed": sum(ran.values()),

@@ -123,3 +123,20 @@ def test_what_is_left_in_a_store_is_found_and_what_a_sweep_leaves_is_told(chaos:
     assert Store(store).verify(KEY)
     plan = SimpleNamespace(tasks={KEY: None, "cd" * 32: None})
     assert chaos.verdict.unsound(plan, store) == ["cd" * 32]
+
+
+def test_a_report_is_sound_where_nothing_is_wrong_and_all_kills_are_done(chaos: Any, tmp_path: Path) -> None:
+    line = chaos.timeline.Timeline(began=100.0, done=(110.0,), walked=113.0, ended=120.04)
+    campaign = chaos.campaign.Campaign(tmp_path, seed=3)
+    campaign.alike["shared_by_2"] = {"faults": []}
+    campaign.storms["main process"] = {"kills": 2, "restarts": 1, "faults": []}
+    report = campaign.report(2, line, 1.0)
+    assert (report["kills"], report["restarts"], report["seed"]) == (2, 1, 3)
+    assert (report["sound"], report["faults"], report["undisturbed_s"]) == (True, [], 20.0)
+    assert not campaign.report(3, line, 1.0)["sound"]
+    campaign.alike["shared_by_2"]["faults"].append("records of run-0 differ")
+    report = campaign.report(2, line, 1.0)
+    assert (report["sound"], report["faults"]) == (False, ["shared_by_2: records of run-0 differ"])
+    file = tmp_path / "new" / "report.json"
+    chaos.campaign.write_report(file, report)
+    assert json.loads(file.read_text(encoding="utf-8")) == report
