@@ -84,7 +84,7 @@ def bench(
     plan: Plan,
     *,
     out: Path = Path("results"),
-    store: Path | None = None,
+    store: Path | str | None = None,
     jobs: int | None = None,
     device: str = "auto",
     on_event: OnEvent = ignore,
@@ -98,7 +98,7 @@ def bench(
     Args:
         plan: what to do.
         out: parent of the results folder.
-        store: where artifacts lie; None takes `out/store`.
+        store: where artifacts lie, a folder or a URL; None takes `out/store`.
         jobs: worker processes; None suits the device.
         device: `auto`, `cpu` or `cuda`.
         on_event: told of everything that happens.

@@ -231,7 +231,7 @@ def _carry_out(
     device: Device,
     jobs: int | None,
     out: Path,
-    store: Path | None,
+    store: str | None,
     *,
     where: Where = LOCAL,
     budget: str | None = None,

@@ -54,7 +54,7 @@ def chosen(plan: Plan, store: Store, text: str | None, *, jobs: int, device: str
         return None
     budget_s = parse_duration(text)
     estimates = Estimates.of_store(store, device=device, results=out, tasks=plan.tasks)
-    present = {key for key in plan.tasks if store.contains(key)}
+    present = store.present(plan.tasks)
     found = within(plan, present, lambda task: estimates.expect(task).seconds, budget_s, jobs)
     if plan.cells and not found.plan.cells:
         raise BudgetError(f"budget '{text}': no cell fits: {found.left_out[0].why}. Give more time.")

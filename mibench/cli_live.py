@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mibench.store import Store
 
 
-def shelf_of(out: Path, store: Path | None) -> Store:
+def shelf_of(out: Path, store: str | None) -> Store:
     """The store of a run: the one that is named, or the one below the results."""
     from mibench.store import Store
 

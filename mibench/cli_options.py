@@ -77,7 +77,12 @@ Jobs = Annotated[
 DeviceOption = Annotated[Device, typer.Option("--device", help="auto takes a GPU if there is one.")]
 Out = Annotated[Path, typer.Option("--out", help="Results go to OUT/<suite>.")]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Artifacts, shared by all runs. Default: OUT/store.")
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="DIR|URL",
+        help="Artifacts, shared by all runs; also s3://BUCKET/PATH or gs://BUCKET/PATH. Default: OUT/store.",
+    ),
 ]
 NoZoo = Annotated[bool, typer.Option("--no-zoo", help="Train every prior, also those in the zoo.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="In place of the suite's seeds.")]

@@ -92,7 +92,7 @@ def _run(
     jobs: int | None,
     device: Device,
     out: Path,
-    store: Path | None,
+    store: str | None,
     zoo: bool,
 ) -> Bench:
     """Run the part of a suite that a table needs; typer.Exit where it is stopped."""

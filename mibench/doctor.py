@@ -18,6 +18,8 @@ from mibench.benchmark import pick_jobs
 from mibench.errors import MibenchError
 from mibench.provenance import package_version
 from mibench.registry import list_attacks, list_defenses, list_metrics
+from mibench.remote_files import RemoteFiles
+from mibench.store_root import local_folder, parse_root
 from mibench.zoo import ZOO, manifest, zoo_file
 
 Status = Literal["ok", "warn", "fail"]
@@ -34,19 +36,21 @@ class Finding:
     text: str
 
 
-def diagnose(store: Path) -> list[Finding]:
+def diagnose(store: Path | str) -> list[Finding]:
     """Versions, devices, threads, disk, store, plugins and zoo.
 
     Args:
-        store: the store that runs would use.
+        store: the store that runs would use, a folder or a URL.
     """
+    place = parse_root(store)
+    folder = local_folder(place)
     looks: dict[str, Callable[[], Finding]] = {
         "versions": _versions,
         "packages": _packages,
         "device": _device,
         "threads": _threads,
-        "disk": lambda: _disk(store),
-        "store": lambda: _store(store),
+        "disk": lambda: _disk(folder),
+        "store": lambda: _store(folder) if isinstance(place, Path) else _objects(place),
         "plugins": _plugins,
         "zoo": _zoo,
     }
@@ -123,6 +127,23 @@ def _store(store: Path) -> Finding:
     if corrupt:
         advice = f"{text}; {corrupt} corrupt ones were set aside and made again. Check the disk."
         return Finding("warn", "store", advice)
+    return Finding("ok", "store", text)
+
+
+def _objects(url: str) -> Finding:
+    """Whether a store that is no folder answers, and how full it is."""
+    try:
+        files = RemoteFiles(url)
+        names = files.names()
+        if not names:
+            files.check_bucket()
+    except MibenchError as error:
+        return Finding("fail", "store", str(error))
+    corrupt = sum(1 for name in names if ".corrupt-" in name)
+    kept = sum(1 for name in names if name.endswith("/artifact.json")) - corrupt
+    text = f"{url}: {kept} artifacts"
+    if corrupt:
+        return Finding("warn", "store", f"{text}; {corrupt} corrupt ones were set aside and made again.")
     return Finding("ok", "store", text)
 
 

@@ -127,7 +127,7 @@ class Estimates:
         """
         estimates = cls(device)
         estimates.meet(tasks or {})
-        found = list(_past(store))
+        found = list(store.past())
         estimates._descriptions.update((key, task) for key, task, _ in found if key)
         for key, task, cost in found:
             estimates._take(_of_cost(task, cost, key, estimates.work(key, task)))
@@ -314,15 +314,3 @@ def _is_near(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return abs(one - other) <= _SAME_WORK * max(one, other)
-
-
-def _past(store: Store) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
-    """Key, description and cost of every task in the store whose cost is known."""
-    for file in store.root.glob("*/*/cost.json"):
-        try:
-            task = json.loads((file.parent / "artifact.json").read_text(encoding="utf-8"))["task"]
-            cost = json.loads(file.read_text(encoding="utf-8"))
-            float(cost["wall_s"])
-            yield file.parent.name, {**task, "params": dict(task["params"])}, cost
-        except (OSError, ValueError, KeyError, TypeError):  # being written, or set aside just now
-            continue

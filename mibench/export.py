@@ -55,7 +55,7 @@ def export_images(
             "images of %d cells: left out, since their artifacts are gone from store %s. "
             "Remove the cells' measurements from it, or take another store, to make them again.",
             export.left_out,
-            store.root,
+            store.place,
         )
     return export.files
 

@@ -119,7 +119,7 @@ class Leases:
             self.folder.mkdir(parents=True, exist_ok=True)
             if self._read(key) is not None and not self._is_free_now(key):
                 return None
-            lease = Lease(key, secrets.token_hex(16), _self())
+            lease = Lease(key, secrets.token_hex(16), this_process())
             if not self._create(lease):
                 return None
         self.held[key] = lease
@@ -209,7 +209,7 @@ class Leases:
         try:
             # opened and then asked, because NFS answers a bare stat from its cache
             with self._place(key).open("rb") as file:
-                return _parsed(file.read()), os.fstat(file.fileno()).st_mtime
+                return parsed_lease(file.read()), os.fstat(file.fileno()).st_mtime
         except FileNotFoundError:
             return None
 
@@ -242,7 +242,7 @@ class Leases:
         except FileNotFoundError:
             return True
         try:
-            if _parsed(aside.read_bytes()) == lease:
+            if parsed_lease(aside.read_bytes()) == lease:
                 return True
             with contextlib.suppress(OSError):  # only where locks are not to be had
                 os.link(aside, place)
@@ -294,7 +294,7 @@ class Leases:
                         )
 
 
-def _parsed(text: bytes) -> Lease | None:
+def parsed_lease(text: bytes) -> Lease | None:
     """A lease from its file; None where it is no lease, or not a whole one yet."""
     try:
         value = json.loads(text)
@@ -303,7 +303,7 @@ def _parsed(text: bytes) -> Lease | None:
         return None
 
 
-def _self() -> Owner:
+def this_process() -> Owner:
     """This process; asked anew each time, because a fork is another one."""
     pid = os.getpid()
     return Owner(socket.gethostname(), pid, _machine(), (_started(pid) or "") if _machine() else "")
@@ -344,4 +344,4 @@ def _started(pid: int) -> str | None:
     return None if state in _ZOMBIE else rest[18]
 
 
-__all__ = ["Lease", "Leases", "Owner"]
+__all__ = ["Lease", "Leases", "Owner", "parsed_lease", "this_process"]

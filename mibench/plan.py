@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,8 +31,8 @@ Labels = tuple[int, ...]
 class _Shelf(Protocol):
     """What a plan asks of a store."""
 
-    def contains(self, key: Key) -> bool:
-        """Whether an artifact lies under the key."""
+    def present(self, keys: Iterable[Key]) -> set[Key]:
+        """Those keys under which artifacts lie."""
         ...
 
 
@@ -62,7 +62,7 @@ class Plan:
         A missing result that nothing missing depends on is `idle`: the records do not need it, so it is
         not made again. Only the measurements are always needed.
         """
-        present = {key for key in self.tasks if store.contains(key)}
+        present = store.present(self.tasks)
         needed = self.needed(present)
         return {key: self._status(task, present, needed) for key, task in self.tasks.items()}
 

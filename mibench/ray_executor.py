@@ -41,12 +41,13 @@ class Home:
     Args:
         folder: its working directory, from which relative paths count.
         version: of its mibench.
-        marker: a file in its store, which a worker on another machine sees if the store is shared.
+        marker: a file in its store, which a worker on another machine sees if the store is shared; None where
+            the store is a URL, under which it is the same for all.
     """
 
     folder: Path
     version: str
-    marker: Path
+    marker: Path | None
 
 
 class RayExecutor:
@@ -77,7 +78,8 @@ class RayExecutor:
             # Ray shows a task its own card alone, under the number 0
             job = replace(job, device="cuda:0")
             task = task.options(num_gpus=shares.share(job.task) if shares else 1.0)
-        job = replace(job, root=job.root.absolute())
+        if isinstance(job.root, Path):
+            job = replace(job, root=job.root.absolute())
         self.flying[task.remote(job, self._home(job.root))] = job
 
     def poll(self) -> list[tuple[Job, Outcome | None]]:
@@ -118,9 +120,9 @@ class RayExecutor:
         self.flying.clear()
         self._unmark()
 
-    def _home(self, root: Path) -> Home:
+    def _home(self, root: Path | str) -> Home:
         """What the workers are told, and the marker that it names."""
-        if self.marker is None:
+        if self.marker is None and isinstance(root, Path):
             self.marker = root / "scratch" / f"ray.tmp-{os.getpid()}-{secrets.token_hex(8)}"
             with contextlib.suppress(OSError):  # a store that cannot be written to is the worker's to report
                 self.marker.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +177,7 @@ def _work_for(job: Job, home: Home) -> Outcome:
     with contextlib.suppress(OSError):  # relative paths of images and weights, where the folder is shared
         os.chdir(home.folder)
     # a folder that is listed is looked at anew, also on a network file system
-    if home.marker.name not in _listed(home.marker.parent):
+    if home.marker is not None and home.marker.name not in _listed(home.marker.parent):
         raise ClusterError(
             f"ray node {node}: does not see the store {job.root}. Name one on a file system that all nodes "
             "share with --store."
@@ -204,6 +206,8 @@ def _result(job: Job, ref: Any) -> Outcome | None:  # noqa: ANN401 - Ray's refer
 
 def _await_artifact(job: Job) -> None:
     """Wait until this machine sees what another one has stored."""
+    if isinstance(job.root, str):  # object stores show at once what was put
+        return
     folder = Store(job.root).folder(job.task.key)
     deadline = time.monotonic() + _APPEAR_S
     while folder.name not in _listed(folder.parent):

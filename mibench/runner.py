@@ -20,7 +20,7 @@ from mibench.errors import StoreError
 from mibench.executors import Executor, InProcess, MakeExecutor, Pool
 from mibench.flags import with_comparisons
 from mibench.key import Key
-from mibench.lease import Leases
+from mibench.lease_objects import leases_of
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
 from mibench.recording import Failure, failed_record, measured_record
@@ -157,6 +157,8 @@ class _Run:
         self.on_event, self.results = on_event, results
         local: MakeExecutor = partial(Pool, jobs) if jobs > 1 else InProcess
         self.executor: Executor = (executor or local)(self.progress)
+        if not isinstance(self.executor, InProcess):
+            store.check_shared()
         # one worker goes through the plan cell by cell, several start with the longest chain
         self.rank = ranks(plan) if self.executor.jobs > 1 else dict.fromkeys(plan.tasks, 0)
         self.number = {key: i for i, key in enumerate(plan.tasks)}
@@ -166,7 +168,7 @@ class _Run:
         self.present: set[Key] = set()
         self.waiting = Waiting(plan, (), (), self.rank)
         self.flying: set[Key] = set()
-        self.leases = Leases(store.root)
+        self.leases = leases_of(store.root, store.files)
         self.elsewhere: set[Key] = set()  # of which others hold the leases, or held them
         self.suspects: set[Key] = set()
         self.raised: dict[Key, Failure] = {}
@@ -201,7 +203,8 @@ class _Run:
                 self.close_cells()
         except BaseException:
             self.executor.stop()
-            with contextlib.suppress(OSError):  # a full disk, of which the first error tells
+            # a full disk or a service that is gone, of which the first error tells
+            with contextlib.suppress(OSError, StoreError):
                 self.write()
             raise
         finally:
@@ -215,7 +218,7 @@ class _Run:
 
     def survey(self) -> tuple[set[Key], set[Key]]:
         """Keys of what is there and of the tasks to run; all that will be read is verified."""
-        present = {key for key in self.plan.tasks if self.store.contains(key)}
+        present = self.store.present(self.plan.tasks)
         verified: set[Key] = set()
         while True:
             needed = self.plan.needed(present)
@@ -251,7 +254,7 @@ class _Run:
             self.executor.submit(
                 Job(
                     task,
-                    self.store.root,
+                    self.store.place,
                     str(self.device),
                     plugin_files=self.plan.plugin_files,
                     limit_s=self.task_limit_s,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +18,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save_file
 from torch import Tensor
 
-from mibench.atomic import replace_file
 from mibench.errors import PluginError, StoreError
 from mibench.key import SCHEMA, Key, canonical
+from mibench.remote_files import RemoteFiles
+from mibench.store_folder import TENSORS, VALUE, Folder, Shelf
+from mibench.store_objects import Objects
+from mibench.store_root import local_folder, parse_root
 
 _LOG = logging.getLogger(__name__)
-_TENSORS, _VALUE, _COST = "tensors.safetensors", "artifact.json", "cost.json"
 _MAPPED_BYTES = 2**24  # smaller files are read whole, which is as fast and leaves no map behind
-_STALE_S = 7 * 24 * 3600  # no task runs longer, so what is older belongs to a killed run
 
 
 @dataclass(frozen=True)
@@ -48,22 +47,58 @@ class Artifact:
 
 
 class Store:
-    """A folder of artifacts. Several processes may read and write it at once.
+    """Artifacts in a folder, or in a bucket. Several processes may read and write it at once.
 
     Args:
-        root: the folder; made when first written to.
+        root: the folder, made when first written to; or the URL of a place that fsspec knows, such as
+            `s3://bucket/prefix`.
+
+    Attributes:
+        place: what it can be opened by again, in another process as well: the folder or the URL.
+        root: the folder of this machine that belongs to it: itself, or copies of what lies elsewhere.
+        files: what lies elsewhere; None of a folder.
+
+    Raises:
+        StoreError: the URL is none, or its file system needs a package that is not installed.
     """
 
     def __init__(self, root: Path | str) -> None:
-        self.root = Path(root)
+        self.place = parse_root(root)
+        self.root = local_folder(self.place)
+        self.files = None if isinstance(self.place, Path) else RemoteFiles(self.place)
+        self._shelf: Shelf = Folder(self.root) if self.files is None else Objects(self.files, self.root)
 
     def folder(self, key: Key) -> Path:
-        """Where the artifact of a key lies, or would."""
+        """Where the artifact of a key lies, or would, in a store that is a folder."""
         return self.root / key[:2] / key
 
     def contains(self, key: Key) -> bool:
-        """Whether an artifact lies under the key; its content is not looked at."""
-        return (self.folder(key) / _VALUE).is_file()
+        """Whether an artifact lies under the key; its content is not looked at.
+
+        Raises:
+            StoreError: a store that is no folder does not answer.
+        """
+        return self._shelf.contains(key)
+
+    def present(self, keys: Iterable[Key]) -> set[Key]:
+        """Those keys under which artifacts lie, asked for together where that is quicker.
+
+        Raises:
+            StoreError: a store that is no folder does not answer, or its bucket is not there.
+        """
+        return self._shelf.present(keys)
+
+    def check_shared(self) -> None:
+        """Look whether other processes see this store.
+
+        Raises:
+            StoreError: it lies in the memory of this one.
+        """
+        if self.files is not None and self.files.is_private:
+            raise StoreError(
+                f"store {self.place}: lies in the memory of one process. Work in it with --jobs 1, or "
+                "take a folder."
+            )
 
     def verify(self, key: Key) -> bool:
         """Whether a sound artifact lies under the key; a corrupt one is set aside with a warning."""
@@ -100,43 +135,44 @@ class Store:
             StoreError: the store cannot be written to.
             PluginError: the value is no JSON.
         """
-        place = self.folder(key)
         with self._writing():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            aside = place.parent / f"{key}.tmp-{os.getpid()}-{time.monotonic_ns()}"
-            aside.mkdir()
+            aside = self._shelf.aside(key)
             try:
-                self._fill(aside, key, artifact)
-                self._move(aside, place)
+                digest = self._fill(aside, key, artifact)
+                self._shelf.place(aside, key, digest)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def put_cost(self, key: Key, cost: Mapping[str, float | str]) -> None:
         """Leave seconds and memory beside an artifact; they are no part of it, and without it not kept."""
-        with self._writing(), contextlib.suppress(FileNotFoundError):
-            replace_file(self.folder(key) / _COST, json.dumps(cost).encode())
+        with self._writing():
+            self._shelf.put_cost(key, json.dumps(cost).encode())
 
     def cost(self, key: Key) -> dict[str, Any]:
         """Seconds and memory of an artifact; empty if unknown."""
         try:
-            cost: dict[str, Any] = json.loads((self.folder(key) / _COST).read_text(encoding="utf-8"))
+            cost: dict[str, Any] = json.loads(self._shelf.cost(key))
         except (OSError, ValueError):
             return {}
         return cost
 
+    def past(self) -> Iterator[tuple[Key, dict[str, Any], dict[str, Any]]]:
+        """Key, description and cost of every task in the store whose cost is known."""
+        for key, document, text in self._shelf.past():
+            try:
+                task, cost = json.loads(document)["task"], json.loads(text)
+                float(cost["wall_s"])
+                yield key, {**task, "params": dict(task["params"])}, cost
+            except (ValueError, KeyError, TypeError):  # being written, or damaged
+                continue
+
     def sweep(self) -> None:
         """Remove temporary and set-aside folders and files that are older than a week."""
-        for pattern in ("*/*.tmp-*", "*/*.corrupt-*", f"*/*/{_COST}.tmp-*"):
-            for left in list(self.root.glob(pattern)):
-                with contextlib.suppress(OSError):  # another process has just removed it
-                    if time.time() - left.stat().st_mtime <= _STALE_S:
-                        continue
-                    if left.is_dir():
-                        shutil.rmtree(left, ignore_errors=True)
-                    else:
-                        left.unlink()
+        with self._writing():
+            self._shelf.sweep()
 
-    def _fill(self, folder: Path, key: Key, artifact: Artifact) -> None:
+    def _fill(self, folder: Path, key: Key, artifact: Artifact) -> str:
+        """Make an artifact in a folder; the digest of its tensors."""
         content = {"value": artifact.value, "task": artifact.task}
         try:
             body = canonical(content)
@@ -144,44 +180,33 @@ class Store:
             raise PluginError(
                 f"artifact {key[:12]}: its value is no JSON ({error}). Store finite values."
             ) from error
+        digest = _write_tensors(folder / TENSORS, artifact.tensors)
         document = {
             "schema": SCHEMA,
-            "tensors": _write_tensors(folder / _TENSORS, artifact.tensors),
+            "tensors": digest,
             "content": hashlib.sha256(body.encode()).hexdigest(),
             **content,
         }
-        with (folder / _VALUE).open("wb") as file:
+        with (folder / VALUE).open("wb") as file:
             file.write(json.dumps(document, indent=1).encode())
             file.flush()
             os.fsync(file.fileno())
-
-    @staticmethod
-    def _move(aside: Path, place: Path) -> None:
-        try:
-            aside.rename(place)
-        except OSError:
-            if not (place / _VALUE).is_file():  # else another process was first
-                if not place.exists():
-                    raise
-                _rename_aside(place)  # incomplete: a file of it was deleted by hand
-                aside.rename(place)
-        descriptor = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        return digest
 
     def _read(self, key: Key) -> tuple[dict[str, Any], bytes | Path] | None:
         """The document of a sound artifact, and its tensors' file: the content, or if large the path."""
-        folder = self.folder(key)
         try:
-            if not folder.is_dir():
+            text = self._shelf.document(key)
+            if text is None:
                 return None
-            document = json.loads((folder / _VALUE).read_text(encoding="utf-8"))
-            source, digest = _look_at(folder / _TENSORS)
+            document = json.loads(text)
+            wanted = document["tensors"]
+            source, digest = _look_at(self._shelf.tensors(key, wanted))
+            if digest != wanted and self._shelf.forget(wanted):
+                source, digest = _look_at(self._shelf.tensors(key, wanted))
             body = canonical({"value": document["value"], "task": document["task"]})
             digests = (digest, hashlib.sha256(body.encode()).hexdigest())
-            if digests == (document["tensors"], document["content"]):
+            if digests == (wanted, document["content"]):
                 return document, source
             reason = "its digest does not fit"
         except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
@@ -200,7 +225,7 @@ class Store:
     def _set_aside(self, key: Key, reason: str) -> None:
         _LOG.warning("artifact %s: is corrupt (%s). It is set aside and made again.", key[:12], reason)
         with self._writing():
-            _rename_aside(self.folder(key))
+            self._shelf.set_aside(key)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -269,9 +294,3 @@ def _mapped(file: Path) -> dict[str, Tensor]:
     with safe_open(file, framework="pt") as opened:
         found = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
     return {name: one if one.dtype == torch.uint8 else one.clone() for name, one in found.items()}
-
-
-def _rename_aside(folder: Path) -> None:
-    """Give a corrupt artifact's folder a name that nobody reads; another process may have done so."""
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(folder.with_name(f"{folder.name}.corrupt-{os.getpid()}-{time.monotonic_ns()}"))

@@ -25,6 +25,7 @@ from mibench.registry import get_attack, get_defense, get_metric, load_plugin_fi
 from mibench.stages import execute
 from mibench.stages.work import check_source, prior_spec_of
 from mibench.store import Store
+from mibench.store_root import local_folder
 from mibench.task import Task
 
 _REPORT_EVERY_S = 0.3
@@ -37,22 +38,27 @@ class Job:
 
     Args:
         task: what to do.
-        root: folder of the store.
+        root: folder or URL of the store.
         device: name of the device to compute on.
         plugin_files: single-file plugins that the task may need.
         limit_s: seconds after which the task has failed; None for no limit.
     """
 
     task: Task
-    root: Path
+    root: Path | str
     device: str
     plugin_files: tuple[Path, ...] = ()
     limit_s: float | None = None
 
     @property
+    def folder(self) -> Path:
+        """The folder of this machine that belongs to the store."""
+        return local_folder(self.root)
+
+    @property
     def progress_file(self) -> Path:
         """Where a worker process says how far it is."""
-        return self.root / "progress" / f"{self.task.key}.json"
+        return self.folder / "progress" / f"{self.task.key}.json"
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,10 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
         job: the task and where it runs.
         on_progress: called with every report; None writes a small file for the main process.
     """
-    store, device = Store(job.root), torch.device(job.device)
-    started = time.monotonic()
+    device, started = torch.device(job.device), time.monotonic()
     with _steady(device):
         try:
+            store = Store(job.root)
             if on_progress is None and job.limit_s is not None:
                 _FileProgress(job.progress_file).write(0, 0, {})  # its clock starts
             for file in job.plugin_files:
@@ -189,12 +195,12 @@ def _steady(device: torch.device) -> Iterator[None]:
 @contextmanager
 def _scratch(job: Job) -> Iterator[Path]:
     """A folder of its own for a task; the store sweeps what killed runs leave."""
-    folder = job.root / "scratch" / f"{job.task.key}.tmp-{os.getpid()}"
+    folder = job.folder / "scratch" / f"{job.task.key}.tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"store {job.root}: cannot be written to ({error.strerror or error}). "
+            f"store {job.folder}: cannot be written to ({error.strerror or error}). "
             "Free some space, or choose another folder."
         ) from error
     try:

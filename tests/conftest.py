@@ -1,6 +1,7 @@
 """Tests run on one thread: two threads that wait for each other are slower, and sums stay bit-identical."""
 
 import copy
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mibench.registry import forget_files, load_plugin_file
+from mibench.store_root import CACHE_VARIABLE
 from mibench.suite import Suite, parse_suite
 
 torch.set_num_threads(1)
@@ -51,6 +53,14 @@ def toys() -> Iterator[Callable[[str], Path]]:
 
     yield load
     forget_files()
+
+
+@pytest.fixture
+def shared_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store that is no folder, on a file system that behaves as an object store; see shared_files.py."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    runpy.run_path(str(TOYS.parent / "shared_files.py"))["register"]()
+    return f"shared://{tmp_path}/bucket"
 
 
 @pytest.fixture

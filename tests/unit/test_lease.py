@@ -32,7 +32,7 @@ def leave(root: Path, owner: Owner, *, age_s: float = 0.0) -> Lease:
 
 
 def me() -> Owner:
-    return module._self()
+    return module.this_process()
 
 
 def ended() -> int:

@@ -24,8 +24,8 @@ class Shelf:
     def __init__(self, keys: Iterable[Key]) -> None:
         self.keys = set(keys)
 
-    def contains(self, key: Key) -> bool:
-        return key in self.keys
+    def present(self, keys: Iterable[Key]) -> set[Key]:
+        return self.keys & set(keys)
 
 
 def of_stage(plan: Plan, stage: str) -> list[Task]:
