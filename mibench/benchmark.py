@@ -9,7 +9,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,8 @@ def bench(
     """
     where = pick_device(device)
     folder, shelf = out / plan.suite.name, Store(store or out / "store")
+    num_jobs = jobs or pick_jobs(where)
+    status = _status_of(plan, folder, shelf, jobs=num_jobs, device=where, budget=budget, left_s=left_s)
     failures: list[str] = []
 
     def watch(event: Event) -> None:
@@ -121,44 +124,67 @@ def bench(
         status(event)
         on_event(event)
 
-    num_jobs = jobs or pick_jobs(where)
-    status = StatusFile(
+    with _refusing(folder), status:
+        sweep(folder)
+        records = run(
+            plan,
+            shelf,
+            jobs=num_jobs,
+            device=where,
+            on_event=watch,
+            results=folder,
+            executor=executor,
+            until=math.inf if budget is None else time.monotonic() + budget.budget_s,
+            task_limit_s=task_limit_s,
+        )
+        _tell_failures(folder, failures)
+        _drop_other_cells(folder, records)
+        ended, left_out = _apart(plan, records, budget, status)
+        _tell_left_out(folder, left_out, budget)
+        export_images(ended, shelf, records, folder, device=where)
+        return Bench(records, folder, _reported(folder) if records else [], left_out)
+
+
+def _status_of(
+    plan: Plan,
+    folder: Path,
+    shelf: Store,
+    *,
+    jobs: int,
+    device: torch.device,
+    budget: Choice | None,
+    left_s: Callable[[], float | None] | None,
+) -> StatusFile:
+    """What a run that is about to start says of itself."""
+    return StatusFile(
         plan,
         folder,
-        jobs=num_jobs,
-        device=str(where),
+        jobs=jobs,
+        device=str(device),
         todo={key for key, state in plan.status(shelf).items() if state in {"run", "zoo"}},
         left_s=left_s,
         budget_s=None if budget is None else budget.budget_s,
         left_out=0 if budget is None else len(budget.left_out),
     )
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Turn an error of the disk into RecordError."""
     try:
-        with status:
-            sweep(folder)
-            records = run(
-                plan,
-                shelf,
-                jobs=num_jobs,
-                device=where,
-                on_event=watch,
-                results=folder,
-                executor=executor,
-                until=math.inf if budget is None else time.monotonic() + budget.budget_s,
-                task_limit_s=task_limit_s,
-            )
-            (folder / FAILURES).unlink(missing_ok=True)
-            if failures:
-                (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
-            _drop_other_cells(folder, records)
-            ended, left_out = _apart(plan, records, budget, status)
-            _tell_left_out(folder, left_out, budget)
-            export_images(ended, shelf, records, folder, device=where)
-            return Bench(records, folder, _reported(folder) if records else [], left_out)
+        yield
     except OSError as error:
         raise RecordError(
             f"results {folder}: cannot be written ({error.strerror or error}). "
             "Free some space, or choose another folder with --out."
         ) from error
+
+
+def _tell_failures(folder: Path, failures: list[str]) -> None:
+    """Write what failed tasks raised; the file of an earlier run goes."""
+    (folder / FAILURES).unlink(missing_ok=True)
+    if failures:
+        (folder / FAILURES).write_text("\n".join(failures), encoding="utf-8")
 
 
 def _apart(

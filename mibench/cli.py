@@ -137,12 +137,12 @@ def sweep(
     is_plan: Annotated[bool, typer.Option("--plan", help="Show what it would do, and stop.")] = False,
     executor: ExecutorOption = ExecutorName.local,
     ray_address: RayAddress = None,
+    budget: Budget = None,
 ) -> None:
     """Run defenses at several levels of their knob and draw privacy against utility as curves.
 
     OUT/<suite>-sweep always holds exactly the last sweep; what is in the store is not computed again.
     """
-    from mibench.forecast import forecast
     from mibench.plan import build_plan
     from mibench.sweep import sweep as swept
 
@@ -159,8 +159,8 @@ def sweep(
         print(note, file=sys.stderr)
     plan = build_plan(found.suite, zoo=not no_zoo)
     if not is_plan:
-        return _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address))
-    return console().print(forecast(plan, shelf_of(out, store)))
+        return _carry_out(plan, device, jobs, out, store, where=Where(executor, ray_address), budget=budget)
+    return _foretell(plan, device, jobs, out, store, budget=budget)
 
 
 @app.command("plan")
@@ -180,10 +180,17 @@ def show_plan(
     budget: Budget = None,
 ) -> None:
     """Show what a run would do: what is there, what will run, what it may take."""
+    plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
+    _foretell(plan, device, jobs, out, store, budget=budget)
+
+
+def _foretell(
+    plan: Plan, device: Device, jobs: int | None, out: Path, store: str | None, *, budget: str | None
+) -> None:
+    """Print what of a plan is there, what will run, and what that may take."""
     from mibench.benchmark import pick_device, pick_jobs
     from mibench.forecast import forecast
 
-    plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
     shelf, where = shelf_of(out, store), pick_device(device.value)
     count = jobs or pick_jobs(where)
     found = chosen(plan, shelf, budget, jobs=count, device=where.type, out=out)

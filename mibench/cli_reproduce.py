@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mibench.cli_budget import Budget, chosen, told
+from mibench.cli_live import live
 from mibench.cli_options import Device, DeviceOption, Jobs, NoZoo, Seeds, StoreOption
 
 if TYPE_CHECKING:
     from mibench.benchmark import Bench
-    from mibench.plan import Plan
     from mibench.reproduce.layout import Layout, View
     from mibench.reproduce.result import Reproduction
-    from mibench.store import Store
     from mibench.suite import Suite
 
 CELL_FAILED, DIFFERS, STOPPED = 3, 4, 130
@@ -46,6 +46,7 @@ def reproduce(
     out: Annotated[Path, typer.Option("--out", help="The table goes to OUT/reproduce/.")] = Path("results"),
     store: StoreOption = None,
     no_zoo: NoZoo = False,
+    budget: Budget = None,
 ) -> None:
     """Make a table of a paper again: reported beside measured, and whether our records bear its claims.
 
@@ -64,9 +65,12 @@ def reproduce(
             out=out,
             store=store,
             zoo=not no_zoo,
+            budget=budget,
         )
         folder, records = done.folder, done.records
     else:
+        if budget is not None:
+            raise ReproduceError(f"reproduce: --from {source} runs nothing. Drop --budget {budget}.")
         if suite is not None:
             raise ReproduceError(
                 f"reproduce: --suite {suite} and --from {source} both name the numbers. Give one."
@@ -80,7 +84,7 @@ def reproduce(
     from mibench.reproduce.result import reproduce as again
     from mibench.reproduce.write import write
 
-    found = again(layout, records, seeds=seed or (), is_whole=source is None)
+    found = again(layout, records, seeds=seed or (), is_whole=done is not None and not done.left_out)
     files = write(found, folder, images=None if source is None else _results(source))
     _tell(found, files)
     _leave(found, done)
@@ -94,11 +98,10 @@ def _run(
     out: Path,
     store: str | None,
     zoo: bool,
+    budget: str | None,
 ) -> Bench:
     """Run the part of a suite that a table needs; typer.Exit where it is stopped."""
     from mibench.benchmark import bench, pick_device, pick_jobs
-    from mibench.estimate import Estimates
-    from mibench.live import Live
     from mibench.plan import build_plan
     from mibench.store import Store
 
@@ -106,14 +109,24 @@ def _run(
     where = pick_device(device.value)
     num_jobs, place = jobs or pick_jobs(where), store or out / "store"
     shelf = Store(place)
-    todo = _todo(plan, shelf)
-    tasks = f"{len(todo)} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
+    choice = chosen(plan, shelf, budget, jobs=num_jobs, device=where.type, out=out / FOLDER)
+    if choice is not None:
+        typer.echo(told(choice))
+        plan = choice.plan
+    watch = live(plan, shelf, num_jobs, device=where.type, results=out / FOLDER)
+    tasks = f"{watch.total} of {len(plan.tasks)} tasks to do, {num_jobs} at once."
     typer.echo(f"{len(plan.cells)} cells; {tasks}")
-    watch = Live(plan, Console(stderr=True), jobs=num_jobs, estimates=Estimates.of_store(shelf), todo=todo)
     try:
         with watch:
             return bench(
-                plan, out=out / FOLDER, store=place, jobs=num_jobs, device=str(where), on_event=watch
+                plan,
+                out=out / FOLDER,
+                store=place,
+                jobs=num_jobs,
+                device=str(where),
+                on_event=watch,
+                budget=choice,
+                left_s=watch.left_s,
             )
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from here.", err=True)
@@ -152,10 +165,6 @@ def derived_suite(layout: Layout, name: str | Path, seeds: Sequence[int] = ()) -
         views=views,
         seeds=seeds,
     )
-
-
-def _todo(plan: Plan, shelf: Store) -> set[str]:
-    return {key for key, status in plan.status(shelf).items() if status in {"run", "zoo"}}
 
 
 def _results(path: Path) -> Path:

@@ -123,20 +123,25 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
-    noise, before = ctx.noise(targets), repeats(targets)
+    at_once = max(1, ctx.max_batch // (restarts * max(per_step, ends)))  # whole reconstructions
+    return _solved(run, targets, restarts, at_once)
+
+
+def _solved(run: _Run, targets: Tensor, restarts: int, at_once: int) -> Reconstructions:
+    """Reconstructions of targets (B,), so many at once, each with so many restarts."""
+    noise, before = run.ctx.noise(targets), repeats(targets)
 
     def solve(rows: slice) -> Part:
         ranks = before[rows][:, None] * restarts + torch.arange(restarts)
         problem = Problem(
-            labels=targets[rows].repeat_interleave(restarts).to(ctx.device),
+            labels=targets[rows].repeat_interleave(restarts).to(run.ctx.device),
             noise=noise[rows].repeat(restarts),
             ranks=ranks.flatten(),
             restarts=restarts,
         )
-        with victim.refunded():
+        with run.victim.refunded():
             return run.solve(problem)
 
-    at_once = max(1, ctx.max_batch // (restarts * max(per_step, ends)))  # whole reconstructions
     return joined(pieces(solve, len(targets), rows=at_once, what="inversion"), targets)
 
 
