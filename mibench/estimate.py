@@ -19,7 +19,7 @@ from typing import Any, Literal
 from mibench.key import Key, canonical
 from mibench.store import Store
 from mibench.task import Task
-from mibench.workload import Description, work_of
+from mibench.workload import WORK_VERSION, Description, work_of
 
 # shares of time where neither the work nor the stage is known; only ratios count
 _GUESS = {
@@ -32,9 +32,9 @@ _GUESS = {
     "public_net": 10,
     "embedder": 15,
 }
-# units of work a second, where nothing ran: a core as the judges of the suite `quick` needed it, and a GPU,
-# which small nets fill by a small part, as fifty cores
-_RATE = {"cpu": 2e10, "cuda": 1e12}
+# units of work a second, where nothing ran: a core as the judges of the suite `quick` needed it, and a GPU
+# as a fiftieth of what an H100 can do in bfloat16 (`mibench.peaks`): nets that need one fill it by a part
+_RATE = {"cpu": 2e10, "cuda": 1e13}
 _PRIOR_WEIGHT = 4.0  # of the slope 1, in squared logarithms of work: as much as two tasks a factor 17 apart
 _SLOPES = 0.3, 1.2  # slower growth than 0.3 would be mere overhead, faster than linear is no task of ours
 _SAME_WORK = 0.01  # tasks of equal parameters whose inputs differ in work are not the same
@@ -271,7 +271,7 @@ class Estimates:
 def past_of_results(results: Path) -> Iterator[Past]:
     """What the tasks of the results folders below a folder took, perhaps on another machine.
 
-    A line without work, as older versions wrote it, tells of that very task alone.
+    A line without work, or with that of other formulas, tells of that very task alone.
     """
     for file in sorted(results.glob("*/costs.jsonl")):
         try:
@@ -281,7 +281,8 @@ def past_of_results(results: Path) -> Iterator[Past]:
         for line in lines:
             try:
                 cost = json.loads(line)
-                yield _of_cost({**cost, "params": None}, cost, cost["key"], cost.get("work"), is_here=False)
+                work = cost.get("work") if cost.get("work_version") == WORK_VERSION else None
+                yield _of_cost({**cost, "params": None}, cost, cost["key"], work, is_here=False)
             except (ValueError, KeyError, TypeError):  # a line that a killed run left
                 continue
 

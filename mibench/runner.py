@@ -28,7 +28,7 @@ from mibench.store import Artifact, Store
 from mibench.task import Cell, Task
 from mibench.waiting import Waiting, ranks
 from mibench.worker import Job, Outcome, find_device
-from mibench.workload import work_of
+from mibench.workload import WORK_VERSION, work_of
 from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
@@ -381,7 +381,8 @@ class _Run:
             if key in self.present and key not in self.costs and (cost := self.store.cost(key)):
                 head = {"key": key, "stage": task.stage, "plugin": task.plugin, "title": task.title}
                 work = work_of(task.description(), lambda read: self.plan.tasks[read].description())
-                self.costs[key] = json.dumps({**head, "work": work, **cost}, sort_keys=True)
+                works = {"work": work, "work_version": WORK_VERSION}
+                self.costs[key] = json.dumps({**head, **works, **cost}, sort_keys=True)
         return [self.costs[key] for key in self.plan.tasks if key in self.costs]
 
 

@@ -1,7 +1,8 @@
 """How much work a task is, counted before it runs, so that the seconds of small tasks tell of large ones.
 
 The unit is about one multiply-add. Only ratios between tasks of one kind count: what all tasks of a plugin
-share, such as the number of its losses, goes into the seconds that it takes for a unit.
+share, such as the number of its losses, goes into the seconds that it takes for a unit. How many operations
+torch counts for a unit, `mibench profile` says for each plugin, and a test holds it within bounds.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from mibench.nets import CLASSIFIERS, NetSpec, build, count_macs
 
 Description = Mapping[str, Any]  # `mibench.task.Task.description`, as it also lies beside an artifact
 Find = Callable[[Key], Description | None]
+WORK_VERSION = 2
+"""Of the formulas: works of different versions cannot be compared."""
 _BACKWARD = 3  # a step forward and backward costs three times the way forward: each layer has two gradients
 _PER_PERSON = 20  # where a key holds a digest in place of numbers: as many images as VGGFace2 gives at least
 _PEOPLE = 1000
@@ -26,6 +29,7 @@ _BATCH = 64
 _PIXEL = 1000  # to draw or process a pixel's value, in multiply-adds of a net, which are that much faster
 # the tables of other tasks: a prior is trained by a task of its own
 _ELSEWHERE = frozenset({"prior", "substitute", "prior_spec"})
+_VIEWS = 6  # of a reconstruction that the judge looks at: as it is, blurred, cropped, compressed, ...
 _TIMES = frozenset({"restarts", "best_of", "candidates", "num_candidates", "samples", "population"})
 
 
@@ -46,7 +50,7 @@ def work_of(task: Description, find: Find) -> float | None:
 
 
 def _data(task: Description, _find: Find) -> float:
-    return _images(task) * _small_net(task)
+    return float(_images(task) * _small_net(task))
 
 
 def _classifier(task: Description, find: Find) -> float:
@@ -56,9 +60,14 @@ def _classifier(task: Description, find: Find) -> float:
     is_ready = recipe is None or task["params"].get("start", {}).get("use") == "ready"
     if is_ready:
         return float(_macs_of(task["params"]["net"]) * sum(_images(part) for part in parts))
-    trained = "private" if task["stage"] in {"judge", "train"} else "defender"
-    images = _images(_input(task, find, trained))
-    return float(_BACKWARD * _macs_of(task["params"]["net"]) * recipe["epochs"] * images)
+    macs, trained = _macs_of(task["params"]["net"]), "defender"
+    if task["stage"] == "embedder":  # it then places the images of the other parts
+        placed = sum(_images(part) for part in parts)
+    else:
+        trained = "private" if task["stage"] == "judge" else "defender"
+        placed = 0
+    seen = _BACKWARD * recipe["epochs"] * _learned(_input(task, find, trained))
+    return float(macs * (seen + placed))
 
 
 def _train(task: Description, find: Find) -> float:
@@ -68,9 +77,10 @@ def _train(task: Description, find: Find) -> float:
     epochs, steps, times = _loops(own)
     if not epochs and "base" not in task["inputs"]:
         epochs = recipe["epochs"]
-    images = _images(_input(task, find, "private"))
-    seen = epochs * images + steps * _batch(own, recipe)
-    return _BACKWARD * _macs_of(params["net"]) * max(seen, images) * times
+    images = _learned(_input(task, find, "private"))
+    rows = own.get("num_fakes", _batch(own, recipe))
+    seen = epochs * images + steps * rows + own.get("fisher_samples", 0)
+    return _BACKWARD * _macs_of(params["net"]) * (seen or images) * times
 
 
 def _output(task: Description, find: Find) -> float:
@@ -78,7 +88,8 @@ def _output(task: Description, find: Find) -> float:
     epochs, steps, times = _loops(task["params"]["defense"])
     private = _input(task, find, "private")
     once = _victim_macs(task, find) * _images(private)
-    return (once + _small_net(private) * (epochs * _images(private) + steps)) * times
+    own = task["params"]["defense"]
+    return (once + _small_net(private, own) * (epochs * _images(private) + steps)) * times
 
 
 def _prior(task: Description, find: Find) -> float:
@@ -88,20 +99,25 @@ def _prior(task: Description, find: Find) -> float:
         return 1.0  # it is ready
     public = _input(task, find, "public")
     if spec is None:
-        epochs, _, times = _loops(task["params"]["attack"])
-        return (1 + epochs) * times * _images(public) * _small_net(public)
+        own = task["params"]["attack"]
+        epochs, _, times = _loops(own)
+        return (1 + epochs) * times * _images(public) * _small_net(public, own)
     turns = 1 + spec.get("n_critic", 1)
     steps = float(spec.get("steps", 1))
     return float(_BACKWARD * steps * _batch(spec, {}) * turns * _generator_macs(spec, public))
 
 
 def _adapt(task: Description, find: Find) -> float:
-    """The victim's answers to public images, epochs of a small net over them, steps through the victim."""
+    """The victim's answers to public images, epochs of a small net over them, steps of a GAN on them."""
     own = task["params"]["attack"]
-    epochs, _, times = _loops(own)
+    epochs = _loops(own)[0]
     public = _input(task, find, "public")
-    passes = _images(public) + _BACKWARD * own.get("adapt_steps", 0) * _batch(own, {}) * times
-    return _victim_macs(task, find) * float(passes) + _small_net(public) * epochs * _images(public)
+    asked = _victim_macs(task, find) * float(own.get("presamples", _images(public)))
+    small = _small_net(public, own) * epochs * _images(public)
+    turns = own.get("adapt_steps", 0) * (1 + own.get("n_critic", 1)) + own.get("critic_lead", 0)
+    # in each turn the critic sees three batches, one of them fresh from the generator
+    nets = 3 * _widths(public, own.get("critic_width", 0)) + _generator_macs(own.get("prior") or {}, public)
+    return float(asked + small + _BACKWARD * turns * _batch(own, {}) * nets)
 
 
 def _invert(task: Description, find: Find) -> float:
@@ -121,13 +137,15 @@ def _answer(task: Description, find: Find) -> float:
 
 
 def _measure(task: Description, find: Find) -> float:
-    """Every judge looks at the reconstructions and at the real images."""
+    """Every judge looks at the reconstructions, the main one at views of them and at their real people."""
     judges = [one for role in ("judge", "audit", "embedder") if (one := _maybe(task, find, role))]
-    macs = sum(_macs_of(one["params"]["net"]) for one in judges)
+    macs = [_macs_of(one["params"]["net"]) for one in judges]
     runs = [_input(task, find, role) for role in task["inputs"] if role.startswith("invert")]
+    private = _input(task, find, "private")
+    people = sum(len(run["params"]["targets"]) for run in runs)
     made = sum(len(run["params"]["targets"]) * run["params"]["images"] for run in runs)
-    seen = float(made + _images(_input(task, find, "private")))
-    return seen * macs * len(task["params"]["metrics"])
+    real = people * _learned(private) / private["params"].get("private", _PEOPLE)
+    return float(made * sum(macs) + macs[0] * (made * _VIEWS + real))
 
 
 _STAGES: dict[str, Callable[[Description, Find], float]] = {
@@ -170,9 +188,30 @@ def _images(data: Description) -> int:
     return int(people * each) if isinstance(people, int) else _PEOPLE * _PER_PERSON
 
 
-def _small_net(data: Description) -> int:
-    """Of a small net that draws an image, or looks at one, whatever the victim's size."""
-    return _PIXEL * _pixels(data)
+def _learned(data: Description) -> int:
+    """Images of a part that nets learn from: without those that test."""
+    tests = data["params"].get("test_images", 0)
+    people = data["params"].get(data["params"]["part"], _PEOPLE)
+    return _images(data) - (tests * people if isinstance(people, int) else 0)
+
+
+def _small_net(data: Description, own: Mapping[str, Any] | None = None) -> float:
+    """Of a small net that draws an image, or looks at one, whatever the victim's size.
+
+    Args:
+        data: the task of the images.
+        own: fields of a plugin, which may say how wide its net is.
+    """
+    fields = own or {}
+    inner = next((one for one in fields.values() if isinstance(one, Mapping) and "units" in one), {})
+    if "units" in inner:  # one layer to so many units, and one back
+        return 2 * float(inner["units"]) * _pixels(data)
+    return _widths(data, fields["width"]) if "width" in fields else float(_PIXEL * _pixels(data))
+
+
+def _widths(data: Description, *widths: float) -> float:
+    """Of layers with as many channels to as many at each pixel, 3 x 3 each."""
+    return 9 * _pixels(data) / 3 * sum(float(width) ** 2 for width in widths)
 
 
 def _pixels(data: Description) -> int:
@@ -185,9 +224,8 @@ def _victim_macs(task: Description, find: Find) -> int:
 
 
 def _generator_macs(spec: Mapping[str, Any], data: Description) -> float:
-    """Of a generator and its critic together: as many channels to as many at each pixel, 3 x 3 each."""
-    widths = float(spec.get("width", 0)) ** 2 + float(spec.get("critic_width", 0)) ** 2
-    return 9 * _pixels(data) / 3 * max(widths, 1.0)
+    """Of a generator and its critic together."""
+    return max(_widths(data, spec.get("width", 0), spec.get("critic_width", 0)), _widths(data, 1))
 
 
 def _loops(table: Mapping[str, Any]) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from mibench.plan import Plan, build_plan
 from mibench.store import Artifact, Store
 from mibench.suite import Suite, load_suite
 from mibench.task import Task
-from mibench.workload import work_of
+from mibench.workload import WORK_VERSION, work_of
 
 MakeSuite = Callable[..., Suite]
 RESULTS = Path(__file__).parents[2] / "results"
@@ -112,10 +112,11 @@ def test_costs_of_results_are_read_and_lines_without_work_tell_of_their_own_key_
 ) -> None:
     judge, train = stage_of(plan, "judge"), stage_of(plan, "train")
     head = {"stage": train.stage, "plugin": train.plugin, "wall_s": 4.0, "device": "cpu", "peak_mib": 9.0}
+    known = {"key": "ab", "work_version": WORK_VERSION}
     lines = [
         json.dumps({**head, "key": train.key}),
         "{",
-        json.dumps({**head, "stage": "judge", "plugin": "judge", "key": "ab", "work": work(plan, judge) / 2}),
+        json.dumps({**head, "stage": "judge", "plugin": "judge", **known, "work": work(plan, judge) / 2}),
     ]
     (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "costs.jsonl").write_text("\n".join(lines), encoding="utf-8")
