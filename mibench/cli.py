@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mibench import cli_evidence, cli_plugins, cli_report, cli_watch
+from mibench import cli_evidence, cli_plugins, cli_profile, cli_report, cli_watch
 from mibench.cli_budget import Budget, TaskLimit, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import doctor
@@ -206,6 +206,7 @@ cli_report.register(app)
 app.command()(reproduce)
 cli_evidence.register(app)
 cli_watch.register(app)
+cli_profile.register(app)
 app.command()(doctor)
 
 

@@ -17,6 +17,7 @@
     +-- WeightsError          a user's weights file that cannot be used
     +-- BudgetError           a budget of time that is none, or that nothing fits
     +-- BoardError            a board, an entry or a submission that cannot be used
+    +-- ProfileError          a profile that cannot be made or read
     +-- BlockedError          a cell that makes no sense (the plan records it and goes on)
 
 Messages read *where: what is wrong, with the value. What to do.*
@@ -91,6 +92,10 @@ class BudgetError(MibenchError):
 
 class BoardError(MibenchError):
     """A board, an entry or a submission that cannot be used."""
+
+
+class ProfileError(MibenchError):
+    """A profile that cannot be made or read."""
 
 
 class BlockedError(MibenchError):

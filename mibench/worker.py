@@ -120,7 +120,7 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
         on_progress: called with every report; None writes a small file for the main process.
     """
     device, started = torch.device(job.device), time.monotonic()
-    with _steady(device):
+    with steady(device):
         try:
             store = Store(job.root)
             if on_progress is None and job.limit_s is not None:
@@ -129,12 +129,14 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
                 load_plugin_file(file)
             _check_sources(job.task)
             reset_peak(device)
+            began = time.process_time()
             with _scratch(job) as scratch:
                 report = on_progress or _FileProgress(job.progress_file)
                 artifact = execute(job.task, store, device=device, scratch=scratch, on_progress=report)
             store.put(job.task.key, artifact)
             cost: dict[str, float | str] = {
                 "wall_s": time.monotonic() - started,
+                "cpu_s": time.process_time() - began,
                 "peak_mib": peak_mib(device),
                 "device": device.type,
                 **artifact.costs,
@@ -175,7 +177,7 @@ def _plugin_class(task: Task) -> type:
 
 
 @contextmanager
-def _steady(device: torch.device) -> Iterator[None]:
+def steady(device: torch.device) -> Iterator[None]:
     """One thread and deterministic algorithms, so that any number of workers gives the same bits.
 
     Two threads on shared cores wait for each other and were measured 5 times slower than one. On a GPU the
