@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mibench import cli_evidence, cli_plugins, cli_profile, cli_report, cli_watch
+from mibench import cli_compare, cli_evidence, cli_plugins, cli_profile, cli_report, cli_watch
 from mibench.cli_budget import Budget, TaskLimit, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import doctor
 from mibench.cli_executor import LOCAL, ExecutorName, ExecutorOption, RayAddress, Where, crew_of
 from mibench.cli_live import live, print_files, shelf_of
+from mibench.cli_new import new_app
 from mibench.cli_options import (
     Attacks,
     Defenses,
@@ -38,8 +39,10 @@ from mibench.cli_options import (
 from mibench.cli_report import console
 from mibench.cli_reported import reported_app
 from mibench.cli_reproduce import reproduce
+from mibench.cli_usage import call
 from mibench.cli_zoo import zoo_app
 from mibench.errors import MibenchError
+from mibench.wording import counted
 
 if TYPE_CHECKING:
     from mibench.benchmark import Bench
@@ -55,12 +58,13 @@ app = typer.Typer(
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
+app.add_typer(new_app, name="new")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     try:
-        app(argv, prog_name="mibench")
+        return call(app, argv)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
     except MibenchError as error:
@@ -71,7 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED
-    return 0
 
 
 def _version(is_asked: bool) -> None:
@@ -203,6 +206,7 @@ def _foretell(
 # Here and not above: `--help` lists the commands in this order.
 cli_plugins.register(app)
 cli_report.register(app)
+cli_compare.register(app)
 app.command()(reproduce)
 cli_evidence.register(app)
 cli_watch.register(app)
@@ -221,6 +225,7 @@ def _plan(
     zoo: bool,
 ) -> Plan:
     from mibench.choose import choose
+    from mibench.notices import notices
     from mibench.plan import build_plan
 
     chosen = choose(
@@ -231,6 +236,8 @@ def _plan(
         seeds=seed or (),
         split=split,
     )
+    for line in notices(chosen, added=(*(defense or ()), *(plugin or ()), *(attack or ()))):
+        print(line, file=sys.stderr)
     return build_plan(chosen, zoo=zoo)
 
 
@@ -258,7 +265,7 @@ def _carry_out(
             watch = live(plan, shelf, crew.jobs, device=on.type, results=out)
             todo = f"{watch.total} of {len(plan.tasks)} tasks to do, {crew.jobs} at once."
             head = "" if choice is None else f"{told(choice)}\n"
-            print(f"{head}{len(plan.cells)} cells; {todo}\n{sight(plan)}", flush=True)
+            print(f"{head}{counted(len(plan.cells), 'cell')}; {todo}\n{sight(plan)}", flush=True)
             with watch:
                 done = bench(
                     plan,

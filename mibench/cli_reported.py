@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
 from mibench.reported import Paper, Reported, ReportedError, papers, read_reported
 
 reported_app = typer.Typer(help="Numbers that papers print, with their provenance.", no_args_is_help=True)
-_TELLING = ("model", "resolution", "setting")  # shown where the rows differ in them
-_SHOWN = ("dataset", *_TELLING, "attack", "defense", "variant", "metric", "value", "certainty", "note")
+_PLACES = ("dataset", "model", "resolution", "setting")  # said once where all rows agree
+_FOLDED = ("model", "defense", "variant")  # the columns of long words
+_NOTED, _SHORT = ("setting", "note"), 10  # columns whose words of more letters become footnotes
+_HEADINGS = {"resolution": "px"}
+_SHOWN = (*_PLACES, "attack", "defense", "variant", "metric", "value", "certainty", "note")
 
 
 @reported_app.command("list")
@@ -62,7 +65,20 @@ def show_numbers(
     console.print(
         f"[bold]{escape(about.title)}[/]\n{escape(about.paper)}\nRead from: {escape(about.read)}.\n"
     )
-    console.print(_numbers(rows))
+    for one in dict.fromkeys(row.table for row in rows):
+        _print_table(console, one, [row for row in rows if row.table == one])
+
+
+def _print_table(console: Console, name: str, rows: Sequence[Reported]) -> None:
+    """One of a paper's tables: what all its rows share, the rest of the rows, the notes."""
+    alike = _alike(rows)
+    shared = ", ".join(f"{field} {word}" for field, word in alike.items())
+    console.print(f"[bold]{escape(name)}[/]{escape(f': {shared}' if shared else '')}")
+    notes = _footnotes(rows)
+    console.print(_numbers(rows, [field for field in _SHOWN if field not in alike], notes))
+    for number, note in enumerate(notes, 1):
+        console.print(f"[{number}] {note}", markup=False, highlight=False)
+    console.print()
 
 
 def _about(paper: Paper) -> str:
@@ -72,18 +88,38 @@ def _about(paper: Paper) -> str:
     return "\n    ".join((head, escape(paper.title), escape(paper.paper), f"read from {escape(paper.read)}"))
 
 
-def _numbers(rows: Sequence[Reported]) -> Table:
-    """A table of the columns that say something; those of `_TELLING` only where they tell rows apart."""
-    table = Table(box=None, pad_edge=False)
-    words = {name: {_word(row, name) for row in rows} for name in ("table", *_SHOWN)}
-    shown = [
-        name for name, found in words.items() if found != {""} and (name not in _TELLING or len(found) > 1)
-    ]
+def _alike(rows: Sequence[Reported]) -> dict[str, str]:
+    """What is the same in all of several rows, and so needs no column: narrow terminals lack the room."""
+    found = {name: {_word(row, name) for row in rows} for name in _PLACES}
+    return {
+        name: words.pop()
+        for name, words in found.items()
+        if len(rows) > 1 and len(words) == 1 and words != {""}
+    }
+
+
+def _numbers(rows: Sequence[Reported], names: Sequence[str], notes: Sequence[str]) -> Table:
+    """A table of those columns that say something; notes and long settings are numbers, and stand below."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    shown = [name for name in names if any(_word(row, name) for row in rows)]
     for name in shown:
-        table.add_column(name, justify="right" if name == "value" else "left", overflow="fold")
+        justify: JustifyMethod = "right" if name == "value" else "left"
+        heading = _HEADINGS.get(name, name)
+        table.add_column(heading, justify=justify, no_wrap=name not in _FOLDED, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(_word(row, name)) for name in shown))
+        table.add_row(*(escape(_short(row, name, notes)) for name in shown))
     return table
+
+
+def _footnotes(rows: Sequence[Reported]) -> list[str]:
+    """The words of `_NOTED` columns that stand below the table."""
+    words = (_word(row, name) for row in rows for name in _NOTED)
+    return [word for word in dict.fromkeys(words) if len(word) > _SHORT]
+
+
+def _short(row: Reported, field: str, notes: Sequence[str]) -> str:
+    word = _word(row, field)
+    return f"[{notes.index(word) + 1}]" if field in _NOTED and word in notes else word
 
 
 def _word(row: Reported, field: str) -> str:

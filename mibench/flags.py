@@ -28,13 +28,13 @@ BLACK_BOX = "black_box_beats_white_box"
 UNDEFENDED = "none"
 MIN_LABELS = 5  # fewer protected labels make intervals over labels too narrow to compare cells by
 MIN_DUEL_LABELS = 10  # likewise for a comparison that rests on half of the images
-_MOST_SILENT = 0.5  # share of images without a gradient above which a cell is flagged
+MOST_SILENT = 0.5  # share of images without a gradient above which a cell is flagged
 
 
 def masking_flags(scrutiny: Json) -> tuple[str, ...]:
     """The flags that one cell shows by itself, from what `stages.scrutiny` measured."""
     silent = scrutiny["silent_gradients"]
-    return (SILENT,) if silent is not None and silent > _MOST_SILENT else ()
+    return (SILENT,) if silent is not None and silent > MOST_SILENT else ()
 
 
 def with_comparisons(records: Sequence[Record]) -> list[Record]:

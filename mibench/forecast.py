@@ -19,6 +19,7 @@ from mibench.power import sight_line
 from mibench.schedule import makespan
 from mibench.store import Store
 from mibench.task import Cell
+from mibench.wording import counted
 
 _STATES: tuple[Status, ...] = ("hit", "zoo", "run", "idle")
 
@@ -95,11 +96,9 @@ def _numbers(runs: Sequence[Expected]) -> tuple[str, str, str]:
 def _cells(plan: Plan) -> str:
     blocked = [cell for cell in plan.cells if cell.blocked]
     suite = plan.suite
-    seeds = "1 seed" if len(suite.seeds) == 1 else f"{len(suite.seeds)} seeds"
-    lines = [
-        f"{len(plan.cells)} cells: {len(suite.attacks)} attacks, {len(suite.defenses)} defenses, {seeds}; "
-        f"{len(blocked)} blocked."
-    ]
+    sizes = ((suite.attacks, "attack"), (suite.defenses, "defense"), (suite.seeds, "seed"))
+    told = ", ".join(counted(len(some), word) for some, word in sizes)
+    lines = [f"{counted(len(plan.cells), 'cell')}: {told}; {len(blocked)} blocked."]
     lines += [f"  {cell.attack.label} on {cell.defense.label}: {cell.blocked}" for cell in blocked]
     return "\n".join(lines)
 

@@ -219,6 +219,10 @@ def parse_suite(raw: Mapping[str, Any], *, where: str, folder: Path = Path()) ->
     attacks = reader.entries(raw, "attacks", get_attack)
     defenses = reader.entries(raw, "defenses", get_defense)
     own = len(raw["attacks"]), len(raw["defenses"])
+    if head.crossed is not None and head.crossed > own[0]:
+        raise SuiteError(
+            f"{where}: crossed is {head.crossed}, of {own[0]} attacks. Lower it, or leave it out for all."
+        )
     tables: dict[str, Any] = {
         "data": reader.data(raw),
         "victim": reader.net(raw, "victim"),

@@ -21,6 +21,8 @@ from mibench.memory import in_chunks, is_out_of_memory
 from mibench.nets.classifier import Classifier
 
 Released = Callable[[Tensor], Tensor]
+# a larger floor would take the gradient from rows that are still far from their target
+_LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 
 
 @dataclass
@@ -215,6 +217,11 @@ class WhiteBoxVictim(ScoreVictim):
         """Logits of x (N, C, H, W): (N, K), float32, differentiable; counted as one query an image."""
         self._count(len(x), gradient=x.requires_grad and torch.is_grad_enabled())
         return self._view(x)
+
+
+def log_released(probabilities: Tensor) -> Tensor:
+    """Logits (N, K) of the deployed white-box view: the logarithm of the released vector."""
+    return probabilities.clamp_min(_LEAST_PROBABILITY).log()
 
 
 def freeze(net: nn.Module) -> nn.Module:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
 from mibench.errors import MibenchError
 
+T = TypeVar("T")
 Answer = str | None
 Probe = Callable[[Any], Answer]
 
@@ -58,6 +59,32 @@ class Check:
         if answer is None:
             return Verdict("ok")
         return Verdict("warn" if self.is_advice else "fail", answer)
+
+
+class Once(Generic[T]):
+    """A value of a subject that is made once, for all checks; a failure to make it is kept as well.
+
+    A run that takes minutes, or never ends, is so waited for by the first check alone.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, subject: object, _kind: type | None = None) -> T:
+        kept: dict[str, Any] = vars(subject)
+        name = f"{self.make.__name__}, made once"  # under its own name it would hide this descriptor
+        if name not in kept:
+            try:
+                kept[name] = self.make(subject), None
+            except BaseException as error:
+                kept[name] = None, error
+                raise
+        value: T
+        value, failure = kept[name]
+        if failure is not None:
+            raise failure
+        return value
 
 
 def checks_of(probes: tuple[Probe, ...], subject: object, advice: tuple[Probe, ...] = ()) -> list[Check]:

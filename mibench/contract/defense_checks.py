@@ -14,15 +14,18 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from mibench.compose import Composition
-from mibench.contract.check import Answer, Check, Writes, checks_of, max_gap, scratch
+from mibench.contract.check import Answer, Check, Once, Writes, checks_of, max_gap, scratch
+from mibench.contract.masking_checks import gradients_are_there, gradients_lead_somewhere
 from mibench.contract.toy import PEOPLE, RECIPE, context, copy_of, spec_of, toy_world, trained, untrained
 from mibench.defense import DefenderView, Defense, Released, State
 from mibench.errors import PluginError
 from mibench.gan import WganPrior
+from mibench.masking import View
 from mibench.nets.classifier import Classifier
 from mibench.plugin import Context, Settings
 from mibench.prior import Prior, PriorSpec
 from mibench.training import accuracy
+from mibench.victim import log_released
 
 _TARGET = 1
 _LEAST_LEVELS = 3  # two are a line, not a curve
@@ -52,7 +55,7 @@ class DefenseSubject:
         self.plugin = plugin
         self.defense = plugin.from_params(dict(plugin.toy))
 
-    @cached_property
+    @Once
     def trial(self) -> Trial:
         """The run that most checks look at."""
         return self.run(self.defense)
@@ -125,6 +128,14 @@ class DefenseSubject:
         """The released model of the trial."""
         return self.defense.protect(self.trial.net, self.trial.state, _context(Path("nowhere")))
 
+    def views(self) -> dict[str, View]:
+        """What white-box attackers may see of the trial, by name, as maps of images to logits."""
+        views: dict[str, View] = {"stripped": self.trial.net}
+        if "output" in self.plugin.acts:
+            module = self.module()
+            views["deployed"] = lambda x: log_released(module(x))
+        return views
+
 
 def defense_checks(plugin: type[Defense]) -> list[Check]:
     """The checks of one defense, beside those of every plugin."""
@@ -148,7 +159,8 @@ def defense_checks(plugin: type[Defense]) -> list[Check]:
         probes.remove(says_where_it_acts)  # it says what its parts do
     if plugin.keeps_label:
         probes.append(keeps_the_label)
-    return checks_of(tuple(probes), DefenseSubject(plugin), (neutral_setting_equals_none,))
+    advice = (neutral_setting_equals_none, gradients_are_there, gradients_lead_somewhere)
+    return checks_of(tuple(probes), DefenseSubject(plugin), advice)
 
 
 def says_where_it_acts(subject: DefenseSubject) -> Answer:
@@ -208,10 +220,9 @@ def returns_a_frozen_classifier(subject: DefenseSubject) -> Answer:
 
 def same_seed_same_bits(subject: DefenseSubject) -> Answer:
     """The same seed gives the same weights, bit for bit."""
+    first = subject.trial  # where that run failed, another would fail alike
     again = subject.run(subject.defense)
-    if not (
-        _equal(_weights(again.net), _weights(subject.trial.net)) and _equal(again.state, subject.trial.state)
-    ):
+    if not (_equal(_weights(again.net), _weights(first.net)) and _equal(again.state, first.state)):
         return "a second training gave other weights. Draw all randomness from ctx.generator."
     return None
 
@@ -290,6 +301,7 @@ def release_takes_each_image_by_itself(subject: DefenseSubject) -> Answer:
 
 def takes_gray_images(subject: DefenseSubject) -> Answer:
     """It runs on images of one channel."""
+    _ = subject.trial
     released = subject.run(subject.defense, channels=1).released
     return None if released.shape[1] == PEOPLE else f"gray images gave {tuple(released.shape)}."
 
@@ -326,6 +338,7 @@ def neutral_setting_equals_none(subject: DefenseSubject) -> Answer:
     plugin = subject.plugin
     if plugin.neutral is None:
         return "it names no `neutral` setting that switches it off. Give one if there is one."
+    _ = subject.trial
     off = plugin.from_params(_over(plugin.toy, plugin.neutral))
     plain = subject.start()
     if plugin.starts_from == "scratch":

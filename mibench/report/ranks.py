@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -49,6 +49,27 @@ class Ranks:
         return "\N{EN DASH}".join(dict.fromkeys(map(str, self.of.get(defense, ()))))
 
 
+@dataclass(frozen=True)
+class PairTest:
+    """A paired comparison of two competitors.
+
+    Args:
+        gap: mean over people of the first one's share of hits less the other's, in [-1, 1].
+        p: of the sign-flip test.
+        p_holm: adjusted over all pairs that are compared together.
+        people: on whom both were measured.
+    """
+
+    gap: float
+    p: float
+    p_holm: float
+    people: int
+
+    def turned(self) -> PairTest:
+        """The same with the two in the other order."""
+        return replace(self, gap=-self.gap)
+
+
 def ranks(records: Iterable[Json | Record]) -> dict[Line, Ranks]:
     """The ranks of the defenses under each attack and in the worst case over attacks.
 
@@ -85,19 +106,12 @@ def rank_ranges(shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashab
         shares: by defense and person the share of hits, in [0, 1].
         runs: by defense what its shares come from; equal lists mean the same runs.
     """
-    teams: dict[tuple[Hashable, ...], list[str]] = defaultdict(list)
-    for defense in shares:
-        teams[tuple(sorted(runs[defense], key=str))].append(defense)
-    members = list(teams.values())
-    pairs = list(combinations(range(len(members)), 2))
-    draws = max(FLIPS, math.ceil(_FINER * len(pairs) / ALPHA))
-    tests = [_test(shares[members[a][0]], shares[members[b][0]], draws) for a, b in pairs]
-    adjusted = holm(np.array([p for _, p, _ in tests]))
+    members, found = _tested(shares, runs)
     better = np.zeros(len(members), dtype=int)
     worse = np.zeros(len(members), dtype=int)
-    for (a, b), (gap, _, _), p in zip(pairs, tests, adjusted):
-        if p < ALPHA:
-            low, high = (a, b) if gap < 0 else (b, a)
+    for (a, b), test in found.items():
+        if test.p_holm < ALPHA:
+            low, high = (a, b) if test.gap < 0 else (b, a)
             better[high] += len(members[low])
             worse[low] += len(members[high])
     of = {
@@ -105,8 +119,47 @@ def rank_ranges(shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashab
         for team, names in enumerate(members)
         for name in names
     }
-    least = min((least_sign_flip(count, draws=draws) for _, _, count in tests), default=1.0)
-    return Ranks({name: of[name] for name in shares}, len(pairs), min(1.0, len(pairs) * least))
+    draws = _draws(len(found))
+    least = min((least_sign_flip(test.people, draws=draws) for test in found.values()), default=1.0)
+    return Ranks({name: of[name] for name in shares}, len(found), min(1.0, len(found) * least))
+
+
+def pair_tests(
+    shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashable]]
+) -> dict[tuple[str, str], PairTest | None]:
+    """The tests behind `rank_ranges` by pair of names, in order; None for two names of the very same runs."""
+    members, found = _tested(shares, runs)
+    team = {name: index for index, names in enumerate(members) for name in names}
+    tests: dict[tuple[str, str], PairTest | None] = {}
+    for one, other in combinations(shares, 2):
+        a, b = team[one], team[other]
+        turned = found[b, a].turned() if (b, a) in found else None
+        tests[one, other] = found.get((a, b), turned)
+    return tests
+
+
+def _tested(
+    shares: Mapping[str, Shares], runs: Mapping[str, Sequence[Hashable]]
+) -> tuple[list[list[str]], dict[tuple[int, int], PairTest]]:
+    """The competitors, each with all its names, and the test of every two of them."""
+    teams: dict[tuple[Hashable, ...], list[str]] = defaultdict(list)
+    for name in shares:
+        teams[tuple(sorted(runs[name], key=str))].append(name)
+    members = list(teams.values())
+    pairs = list(combinations(range(len(members)), 2))
+    draws = _draws(len(pairs))
+    tests = [_test(shares[members[a][0]], shares[members[b][0]], draws) for a, b in pairs]
+    adjusted = holm(np.array([p for _, p, _ in tests]))
+    found = {
+        pair: PairTest(gap, p, float(p_holm), people)
+        for pair, (gap, p, people), p_holm in zip(pairs, tests, adjusted)
+    }
+    return members, found
+
+
+def _draws(pairs: int) -> int:
+    """Sign patterns to try, so many that Holm's correction for all pairs leaves room below ALPHA."""
+    return max(FLIPS, math.ceil(_FINER * pairs / ALPHA))
 
 
 def _test(one: Shares, other: Shares, draws: int) -> tuple[float, float, int]:

@@ -13,10 +13,10 @@ from mibench.defense import Released
 from mibench.errors import PluginError
 from mibench.nets.classifier import Classifier
 from mibench.stages.adapting import adapt_with, invert_with
-from mibench.stages.protecting import deployed, log_released
+from mibench.stages.protecting import deployed
 from mibench.stages.work import Work, trained_net
 from mibench.store import Artifact
-from mibench.victim import LabelVictim, WhiteBoxVictim, fingerprint, freeze
+from mibench.victim import LabelVictim, WhiteBoxVictim, fingerprint, freeze, log_released
 
 
 def adapt(work: Work) -> Artifact:

@@ -14,10 +14,11 @@ from mibench.data.split import Labeled, dequantize
 from mibench.metric import Case, Estimate, Metric, ProtectedVictim
 from mibench.provenance import provenance
 from mibench.registry import get_metric
-from mibench.stages.protecting import as_victim, deployed, log_released
+from mibench.stages.protecting import as_victim, deployed
 from mibench.stages.scrutiny import Attacked, scrutiny
 from mibench.stages.work import POINTS, Work, embedder_of, joined_notes, trained_net
 from mibench.store import Artifact
+from mibench.victim import log_released
 
 
 def measure(work: Work) -> Artifact:

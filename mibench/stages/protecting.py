@@ -35,8 +35,6 @@ from mibench.store import Artifact
 from mibench.victim import ScoreVictim, freeze
 
 _TIMED = 64  # queries in the batch whose time is put on record
-# a larger floor would take the gradient from rows that are still far from their target
-_LEAST_PROBABILITY = torch.finfo(torch.float32).tiny
 
 
 def train(work: Work) -> Artifact:
@@ -120,11 +118,6 @@ def as_victim(module: nn.Module, spec: NetSpec, ctx: Context) -> ScoreVictim:
         device=ctx.device,
         max_batch=ctx.max_batch,
     )
-
-
-def log_released(probabilities: Tensor) -> Tensor:
-    """Logits (N, K) of the deployed white-box view: the logarithm of the released vector."""
-    return probabilities.clamp_min(_LEAST_PROBABILITY).log()
 
 
 def defender_view(work: Work) -> DefenderView:

@@ -13,16 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mibench.data.split import dequantize
+from mibench.masking import silent
 from mibench.metric import Case, Estimate
 from mibench.plugin import Context
 from mibench.rates import gain, in_top, rate
 
 Json = dict[str, Any]
 _PROBES = 32  # public images whose gradients are looked at
-_SILENT = 1e-9  # largest absolute gradient of a pixel, in nats, that counts as none at all
 
 
 @dataclass(frozen=True)
@@ -127,19 +126,13 @@ def _silent_share(case: Case, models: Sequence[Attacked]) -> float | None:
     public = case.defender_public
     num = min(_PROBES, len(public))
     images = public.rows(torch.arange(num) * len(public) // num)  # they lie person by person
-    silent = []
+    found = []
     for model in models:
         if model.view is None:
             return None
-        x = images.to(model.device).requires_grad_(True)
-        wanted = labels[torch.arange(len(x)) % len(labels)].to(model.device)
-        loss = F.cross_entropy(model.view(x), wanted, reduction="sum")
-        if not loss.requires_grad:  # an output step may cut the graph
-            silent.append(torch.ones(len(x), dtype=torch.bool))
-            continue
-        (slope,) = torch.autograd.grad(loss, x)
-        silent.append(slope.flatten(1).abs().amax(1).cpu() <= _SILENT)
-    return float(torch.cat(silent).float().mean())
+        wanted = labels[torch.arange(num) % len(labels)].to(model.device)
+        found.append(silent(model.view, images.to(model.device), wanted))
+    return float(torch.cat(found).float().mean())
 
 
 def _point(queries: int, hits: Tensor, losses: Tensor, labels: Tensor) -> Json:

@@ -242,7 +242,7 @@ def test_a_plan_says_what_is_there_what_will_run_and_how_long(capsys: pytest.Cap
     assert lines["train"][0] == "1"  # will run
     assert lines["train"][1].isdigit()
     assert "never ran here" not in after
-    assert "1 cells: 1 attacks, 1 defenses, 1 seed; 0 blocked." in after
+    assert "1 cell: 1 attack, 1 defense, 1 seed; 0 blocked." in after
 
 
 @pytest.mark.parametrize(
@@ -290,8 +290,9 @@ def test_a_defense_shows_its_knob_and_its_weakness(capsys: pytest.CaptureFixture
 
 def test_check_exits_1_only_where_a_check_fails(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "mean_face"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == {"ok", "warn"}
+    assert last.startswith(f"{len(lines)} checks in ")
     text = (TOYS / "toy_scores.py").read_text(encoding="utf-8").replace("toy_scores", "toy_loud")
     (here / "toy_loud.py").write_text(
         text.replace('        ctx.note("toy', '        print("x")\n        ctx.note("toy'), encoding="utf-8"
