@@ -33,13 +33,19 @@ def table(
     no_intervals: Annotated[bool, typer.Option("--no-intervals", help="Values alone.")] = False,
 ) -> None:
     """Print the comparison table of a results folder."""
+    from mibench.record import uncollected
+
+    with uncollected():  # printing makes many small things, and each time all records would be looked at
+        _print_table(_results(results), metric, form, intervals=not no_intervals)
+
+
+def _print_table(folder: Path, metrics: list[str] | None, form: Form, *, intervals: bool) -> None:
     from mibench.record import read_records
     from mibench.report import comparison
     from mibench.report.left_out import noted
 
-    folder = _results(results)
     records = read_records(folder / "records.jsonl")
-    found = noted(comparison(records, metrics=metric, intervals=not no_intervals), folder)
+    found = noted(comparison(records, metrics=metrics, intervals=intervals), folder)
     if form is Form.terminal:
         to = console()
         to.print(found.to_rich(to.width))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from mibench.report.frame import MetricInfo
+from mibench.report.frame import CellRow, MetricInfo
 from mibench.report.worst import WORST
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ WORST_CASE = (
 
 
 def caption(
-    cells: pd.DataFrame,
+    cells: Sequence[CellRow],
     entries: Mapping[tuple[int, int, int], Entry],
     metrics: Sequence[MetricInfo],
     *,
@@ -44,8 +43,8 @@ def caption(
         chance_fact(cells),
         *judge_facts(cells),
         seeds_fact(cells),
-        *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
-        WORST_CASE if _is_worst(cells).any() else "",
+        *view_facts(cells),
+        WORST_CASE if any(map(_is_worst, cells)) else "",
         *(f"Every measured cell is flagged: {text}." for text in flags_of_all(cells)),
         _reading(cells, entries, intervals=intervals),
     ]
@@ -54,18 +53,24 @@ def caption(
     return tuple(fact for fact in facts if fact)
 
 
-def flags_of_all(cells: pd.DataFrame) -> tuple[str, ...]:
+def view_facts(cells: Sequence[CellRow]) -> tuple[str, ...]:
+    """What a white-box attacker holds, for every view of the cells."""
+    views = dict.fromkeys(cell.view for cell in cells)
+    return tuple(VIEWS[view] for view in views if view in VIEWS)
+
+
+def flags_of_all(cells: Sequence[CellRow]) -> tuple[str, ...]:
     """Flags that every measured cell carries, in the first cell's order; none where one cell was measured."""
-    measured = cells.loc[(cells["status"] == "ok") & ~_is_worst(cells), "flags"]
+    measured = [cell.flags for cell in cells if cell.status == "ok" and not _is_worst(cell)]
     if len(measured) < 2:
         return ()
-    common = set.intersection(*(set(flags) for flags in measured))
-    return tuple(text for text in measured.iloc[0] if text in common)
+    common = set.intersection(*map(set, measured))
+    return tuple(text for text in measured[0] if text in common)
 
 
-def _is_worst(cells: pd.DataFrame) -> pd.Series[bool]:
-    """Which rows are worst cases and no attacks."""
-    return cells["attack"].str.startswith(WORST)
+def _is_worst(cell: CellRow) -> bool:
+    """Whether a row is a worst case and no attack."""
+    return cell.attack.startswith(WORST)
 
 
 def spans(values: Iterable[float], form: str = "{:.0f}", unit: str = "") -> str:
@@ -82,12 +87,12 @@ def _counts(entries: Mapping[tuple[int, int, int], Entry], metric: int) -> set[i
 
 
 def _reconstructions(
-    cells: pd.DataFrame, entries: Mapping[tuple[int, int, int], Entry], names: Sequence[str]
+    cells: Sequence[CellRow], entries: Mapping[tuple[int, int, int], Entry], names: Sequence[str]
 ) -> str:
     """How many reconstructions an attack accuracy averages, of how many labels."""
     if "aa" not in names or not (counted := spans(_counts(entries, names.index("aa")))):
         return ""
-    labels = spans(cells.loc[cells["status"] == "ok", "protected"])
+    labels = spans(cell.protected for cell in cells if cell.status == "ok")
     of = f" of {labels} protected {'label' if labels == '1' else 'labels'}" if labels else ""
     return f"AA over {counted} reconstructions per cell{of}."
 
@@ -101,39 +106,41 @@ def _fid_count(entries: Mapping[tuple[int, int, int], Entry], names: Sequence[st
     return f"FID at n = {spans(counted)}: its bias depends on n, so do not compare cells of different n."
 
 
-def chance_fact(cells: pd.DataFrame) -> str:
+def chance_fact(cells: Sequence[CellRow]) -> str:
     """The attack accuracy of a blind guess."""
-    level = spans(cells["chance"] * 100, "{:.1f}", " %")
+    level = spans((cell.chance * 100 for cell in cells), "{:.1f}", " %")
     return f"Chance level of AA: {level}." if level else ""
 
 
-def judge_facts(cells: pd.DataFrame) -> tuple[str, ...]:
+def judge_facts(cells: Sequence[CellRow]) -> tuple[str, ...]:
     """The judge's accuracy on real test images, and a warning where it is under the suite's gate."""
-    judged = cells[cells["judge_accuracy"].notna()]
-    if judged.empty:
+    judged = [cell for cell in cells if not math.isnan(cell.judge_accuracy)]
+    if not judged:
         return ()
-    accuracy = spans(judged["judge_accuracy"] * 100, "{:.1f}", " %")
-    nets = ", ".join(name for name in judged["judge_net"].drop_duplicates() if name)
+    accuracy = spans((cell.judge_accuracy * 100 for cell in judged), "{:.1f}", " %")
+    nets = ", ".join(name for name in dict.fromkeys(cell.judge_net for cell in judged) if name)
     who = f"The judge ({nets})" if nets else "The judge"
-    under = judged[judged["judge_accuracy"] < judged["judge_gate"]]
-    if under.empty:
+    under = [cell for cell in judged if cell.judge_accuracy < cell.judge_gate]
+    if not under:
         return (f"{who} recognizes {accuracy} of real test images.",)
-    gate = spans(under["judge_gate"] * 100, "{:.0f}", " %")
+    gate = spans((cell.judge_gate * 100 for cell in under), "{:.0f}", " %")
     return (
         f"{who} recognizes only {accuracy} of real test images, under the gate of {gate}: distrust every AA.",
     )
 
 
-def seeds_fact(cells: pd.DataFrame) -> str:
+def seeds_fact(cells: Sequence[CellRow]) -> str:
     """Which seeds the numbers come from."""
-    seeds = sorted(cells["seed"].unique())
+    seeds = sorted({cell.seed for cell in cells})
     if len(seeds) == 1:
         return f"Seed {seeds[0]}."
     few = ", ".join(map(str, seeds)) if len(seeds) <= 8 else f"{seeds[0]} to {seeds[-1]}"
     return f"Means over {len(seeds)} seeds ({few})."
 
 
-def _reading(cells: pd.DataFrame, entries: Mapping[tuple[int, int, int], Entry], *, intervals: bool) -> str:
+def _reading(
+    cells: Sequence[CellRow], entries: Mapping[tuple[int, int, int], Entry], *, intervals: bool
+) -> str:
     """How to read arrows, brackets and bold print."""
     parts = ["Percentages but for distances", "arrows point to what is better for the defender"]
     extras = [entry.extra for entry in entries.values() if entry.extra]
@@ -143,6 +150,6 @@ def _reading(cells: pd.DataFrame, entries: Mapping[tuple[int, int, int], Entry],
         parts.append("± standard deviation over seeds")
     if any(entry.best for entry in entries.values()):
         parts.append("bold is best in its row")
-    if cells["control"].any():
+    if any(cell.control for cell in cells):
         parts.append("negative controls stand below the rule")
     return "; ".join(parts) + "."

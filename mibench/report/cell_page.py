@@ -16,7 +16,7 @@ from mibench.report.flag_meanings import explained_flags
 from mibench.report.frame import (
     Json,
     MetricInfo,
-    cells_frame,
+    cell_rows,
     data_label,
     may_show_images,
     metric_infos,
@@ -139,7 +139,7 @@ def _context(record: Json) -> list[str]:
     """Chance and judge, without which the estimates say nothing."""
     chance = number(record.get("chance"))
     level = [] if math.isnan(chance) else [f"Chance level of AA: {_percent(chance)}."]
-    return [*level, *judge_facts(cells_frame([record]))]
+    return [*level, *judge_facts(cell_rows([record]))]
 
 
 def _tables(record: Json) -> list[tuple[str, Pairs]]:

@@ -10,10 +10,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from mibench.record import Record
-from mibench.report.caption import VIEWS, chance_fact, judge_facts, seeds_fact
+from mibench.report.caption import chance_fact, judge_facts, seeds_fact, view_facts
 from mibench.report.curves import LOSSES, Curve, Meeting, Point, Sheet, sheets_of
 from mibench.report.escape import latex, markdown, plain
-from mibench.report.frame import Json, cells_frame, latest
+from mibench.report.frame import Json, cell_rows, latest
 from mibench.report.table import Entry, shown
 from mibench.report.table_csv import frame_csv
 from mibench.report.table_html import render
@@ -147,7 +147,7 @@ def equal_utility(records: Sequence[Json | Record]) -> EqualUtility | None:
     sheets = tuple(sheets_of(records))
     if not sheets:
         return None
-    cells = cells_frame(latest(records))
+    cells = cell_rows(latest(records))
     lost = list(dict.fromkeys(f"{label} against {s.row.label}" for s in sheets for label in s.lost))
     alone = [sheet.row.label for sheet in sheets if sheet.baseline is None]
     facts = (
@@ -157,7 +157,7 @@ def equal_utility(records: Sequence[Json | Record]) -> EqualUtility | None:
         chance_fact(cells),
         *judge_facts(cells),
         seeds_fact(cells),
-        *(VIEWS[view] for view in cells["view"].drop_duplicates() if view in VIEWS),
+        *view_facts(cells),
     )
     return EqualUtility(
         tuple(_group(sheet, sheet.baseline) for sheet in sheets if sheet.baseline is not None),

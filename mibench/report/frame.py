@@ -1,20 +1,26 @@
-"""Records as pandas frames: one row a cell, and one row an estimate. A report starts here."""
+"""Records as rows: one a cell, and one an estimate. A report starts here.
+
+Tables are made of plain rows, because pandas takes as long to load as a thousand records to compare; what is
+written as CSV, cell by cell, is a frame.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mibench.errors import RecordError
 from mibench.record import Record
 from mibench.report.escape import plain
 from mibench.report.flag_meanings import flags
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Json = Mapping[str, Any]
 CELL_NAME = re.compile(r"[0-9a-f]{6,64}")
@@ -52,7 +58,8 @@ def may_show_images(record: Json) -> bool:
 def part(record: Json, name: str) -> Json:
     """The table `name` of a record; empty where a failed cell never came to it."""
     value = record.get(name)
-    return value if isinstance(value, Mapping) else {}
+    # asking for a dict first, which JSON gives, takes a tenth of the time
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def latest(records: Iterable[Json | Record]) -> list[Json]:
@@ -85,35 +92,95 @@ def metric_infos(records: Iterable[Json]) -> dict[str, MetricInfo]:
     return infos
 
 
-def cells_frame(records: Sequence[Json]) -> pd.DataFrame:
-    """One row a record: who met whom on what, the outcome, and the facts that a caption states.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellRow:
+    """The flat facts of one record: who met whom on what, the outcome, and what a caption states.
 
-    `scene` names what must be equal for cells to be compared: suite and data and victim network, each
-    written out only as far as the records differ. Raises RecordError where two cells of one scene, attack,
-    defense, view and seed are in the way of each other.
+    Args:
+        suite, cell, victim_net, view, seed, status: see `mibench.record.Record`.
+        data: the dataset in a few words, with the parameters in which datasets of one name differ.
+        attack, access, control: label, access and kind of the attack.
+        defense, acts: label of the defense, and where it acts.
+        reason: why it failed or was blocked; empty where it did not.
+        flags: in the words of tables.
+        chance, judge_accuracy, judge_gate, judge_audit_accuracy: fractions; NaN where unknown.
+        judge_net: name of the judge's architecture.
+        protected: number of protected labels; NaN where unknown.
+        queries_forward, queries_gradient: of each image; NaN where unknown.
+        scene: what must be equal for cells to be compared: suite and data and victim network, each written
+            out only as far as the records differ.
     """
-    frame = pd.DataFrame([_cell_row(record) for record in records])
-    if frame.empty:
-        return frame
-    frame["data"] = _distinct_data(frame)
-    scene = frame["data"] + " · " + frame["victim_net"]
-    if frame["suite"].nunique() > 1:
-        scene = frame["suite"] + ": " + scene
-    frame["scene"] = scene
-    _refuse_clashes(frame)
-    return frame
+
+    suite: str
+    cell: str
+    data: str
+    victim_net: str
+    attack: str
+    access: str
+    control: bool
+    defense: str
+    acts: str
+    view: str
+    seed: int
+    status: str
+    reason: str
+    flags: tuple[str, ...]
+    chance: float
+    judge_net: str
+    judge_accuracy: float
+    judge_gate: float
+    judge_audit_accuracy: float
+    protected: float
+    queries_forward: float
+    queries_gradient: float
+    scene: str
 
 
-def _cell_row(record: Json) -> dict[str, Any]:
-    """The flat facts of one record."""
-    attack, defense, data = part(record, "attack"), part(record, "defense"), part(record, "data")
+class EstimateRow(NamedTuple):
+    """One finite estimate: number of its record, metric, value, ends of its interval, things averaged."""
+
+    record: int
+    metric: str
+    value: float
+    low: float
+    high: float
+    averaged: float
+
+
+def cell_rows(records: Sequence[Json]) -> list[CellRow]:
+    """One row a record, in order.
+
+    Raises:
+        RecordError: two cells of one scene, attack, defense, view and seed are in the way of each other.
+    """
+    labels = _distinct_data(records)
+    nets = [plain(record.get("victim_net") or "?", 40) for record in records]
+    suites = [plain(record.get("suite", ""), 60) for record in records]
+    heads = [f"{suite}: " for suite in suites] if len(set(suites)) > 1 else [""] * len(records)
+    rows = [
+        CellRow(
+            **_facts(record), suite=suite, data=label, victim_net=net, scene=f"{head}{label} · {net}"
+        )
+        for record, suite, label, net, head in zip(records, suites, labels, nets, heads)
+    ]  # fmt: skip
+    _refuse_clashes(rows)
+    return rows
+
+
+def cells_frame(records: Sequence[Json]) -> pd.DataFrame:
+    """The rows of `cell_rows` as a frame."""
+    import pandas as pd
+
+    names = [one.name for one in dataclasses.fields(CellRow)]
+    return pd.DataFrame([{name: getattr(row, name) for name in names} for row in cell_rows(records)])
+
+
+def _facts(record: Json) -> dict[str, Any]:
+    """The fields of a row that say nothing of other records."""
+    attack, defense = part(record, "attack"), part(record, "defense")
     judge, targets, queries = part(record, "judge"), part(record, "targets"), part(record, "queries")
     return {
-        "suite": plain(record.get("suite", ""), 60),
         "cell": str(record["cell"]),
-        "data": data_label(data),
-        "data_params": json.dumps(part(data, "params"), sort_keys=True, default=str),
-        "victim_net": plain(record.get("victim_net") or "?", 40),
         "attack": plain(attack.get("label", "?"), 40),
         "access": plain(attack.get("access", ""), 20),
         "control": bool(attack.get("control", False)),
@@ -150,6 +217,8 @@ def size_of(value: object) -> float:
 def reason(record: Json) -> str:
     """Why a cell failed or was blocked, in one line: stage, type and message; empty where it did not."""
     error = part(record, "error")
+    if not error:
+        return ""
     words = [plain(error.get(name, "")) for name in ("stage", "type", "message")]
     return ": ".join(word for word in words if word)
 
@@ -169,33 +238,44 @@ def data_label(data: Json) -> str:
     return plain(", ".join(words), 60)
 
 
-def _distinct_data(frame: pd.DataFrame) -> pd.Series[str]:
+def _distinct_data(records: Sequence[Json]) -> list[str]:
     """Data labels, with the parameters that differ added where two datasets share one label."""
-    kinds = frame[["data", "data_params"]].drop_duplicates()
-    names: dict[tuple[str, str], str] = {}
-    for label, group in kinds.groupby("data", sort=False):
-        tables = [json.loads(text) for text in group["data_params"]]
-        fields = sorted({name for table in tables for name in table})
-        differ = [name for name in fields if len({json.dumps(table.get(name)) for table in tables}) > 1]
-        for text, table in zip(group["data_params"], tables):
-            extra = ", ".join(f"{name} = {table.get(name)}" for name in differ)
-            names[str(label), text] = f"{label} ({plain(extra, 60)})" if extra else str(label)
-    pairs = zip(frame["data"], frame["data_params"])
-    return pd.Series([names[pair] for pair in pairs], index=frame.index, dtype="object")
+    labels = [data_label(part(record, "data")) for record in records]
+    tables = [part(part(record, "data"), "params") for record in records]
+    kinds: dict[str, list[Json]] = {}
+    for label, table in zip(labels, tables):
+        known = kinds.setdefault(label, [])
+        if table not in known:
+            known.append(table)
+    differ = {
+        label: [
+            name
+            for name in sorted({name for table in known for name in table})
+            if len({json.dumps(table.get(name), sort_keys=True, default=str) for table in known}) > 1
+        ]
+        for label, known in kinds.items()
+        if len(known) > 1
+    }
+    extras = [
+        plain(", ".join(f"{name} = {table.get(name)}" for name in differ.get(label, ())), 60)
+        for label, table in zip(labels, tables)
+    ]
+    return [f"{label} ({extra})" if extra else label for label, extra in zip(labels, extras)]
 
 
-def _refuse_clashes(frame: pd.DataFrame) -> None:
+def _refuse_clashes(rows: Sequence[CellRow]) -> None:
     """RecordError where two cells claim one place of the table."""
-    place = ["scene", "attack", "defense", "view", "seed"]
-    double = frame[frame.duplicated(place, keep=False)]
-    if double.empty:
+    places: dict[tuple[str, str, str, str, int], list[CellRow]] = {}
+    for row in rows:
+        places.setdefault((row.scene, row.attack, row.defense, row.view, row.seed), []).append(row)
+    same = next((group for group in places.values() if len(group) > 1), None)
+    if same is None:
         return
-    first = double.iloc[0]
-    same = double[(double[place] == first[place]).all(axis=1)]
-    cells = " and ".join(f"'{cell}'" for cell in same["cell"].iloc[:2])
+    first, other = same[:2]
     raise RecordError(
-        f"records: cells {cells} are both attack '{first['attack']}' against defense '{first['defense']}' "
-        f"({first['scene']}, {first['view']} view, seed {first['seed']}). Give the plugins different labels."
+        f"records: cells '{first.cell}' and '{other.cell}' are both attack '{first.attack}' against defense "
+        f"'{first.defense}' ({first.scene}, {first.view} view, seed {first.seed}). Give the plugins "
+        "different labels."
     )
 
 
@@ -203,8 +283,8 @@ def scenes(records: Iterable[Json | Record]) -> dict[str, list[Json]]:
     """The records of each scene, by its name."""
     kept = latest(records)
     groups: dict[str, list[Json]] = {}
-    for name, record in zip(cells_frame(kept)["scene"] if kept else (), kept):
-        groups.setdefault(name, []).append(record)
+    for row, record in zip(cell_rows(kept), kept):
+        groups.setdefault(row.scene, []).append(record)
     return groups
 
 
@@ -215,27 +295,32 @@ def defense_acts(records: Iterable[Json]) -> dict[str, str]:
     }
 
 
-def estimates_frame(records: Sequence[Json], metrics: Iterable[str] | None = None) -> pd.DataFrame:
-    """One row an estimate: index of the record, metric, value, low, high, count; absent ones left out."""
+def estimate_rows(records: Sequence[Json], metrics: Iterable[str] | None = None) -> list[EstimateRow]:
+    """One row an estimate, records in order; absent ones and those that are no finite number are left out."""
     wanted = None if metrics is None else set(metrics)
-    rows = [
-        (index, name, entry.get("value"), entry.get("low"), entry.get("high"), entry.get("count"))
-        for index, record in enumerate(records)
-        for name, entry in part(record, "estimates").items()
-        if entry is not None and (wanted is None or name in wanted)
-    ]
-    frame = pd.DataFrame(rows, columns=["record", "metric", "value", "low", "high", "count"])
-    for name in ("value", "low", "high", "count"):
-        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
-    frame = frame[frame["value"].abs() < math.inf]
-    return frame.fillna({"low": frame["value"], "high": frame["value"], "count": 0.0})
+    found = []
+    for index, record in enumerate(records):
+        for name, entry in part(record, "estimates").items():
+            if entry is None or (wanted is not None and name not in wanted):
+                continue
+            value = number(entry.get("value"))
+            if value == value:  # noqa: PLR0124 - NaN is unequal to itself
+                ends = (number(entry.get(end)) for end in ("low", "high"))
+                low, high = (value if math.isnan(end) else end for end in ends)
+                count = number(entry.get("count"))
+                found.append(EstimateRow(index, name, value, low, high, 0.0 if math.isnan(count) else count))
+    return found
 
 
 def long_frame(records: Iterable[Json | Record]) -> pd.DataFrame:
     """One row a cell with every metric as columns NAME, NAME_low, NAME_high, NAME_count; fractions."""
+    import pandas as pd
+
     kept = latest(records)
     cells = cells_frame(kept)
-    estimates = estimates_frame(kept)
+    estimates = pd.DataFrame(
+        estimate_rows(kept), columns=["record", "metric", "value", "low", "high", "count"]
+    )
     names = list(metric_infos(kept)) or sorted(estimates["metric"].unique())
     wide = estimates.pivot(index="record", columns="metric", values=["value", "low", "high", "count"])
     columns: dict[str, pd.Series[Any]] = {}
@@ -252,5 +337,5 @@ def long_frame(records: Iterable[Json | Record]) -> pd.DataFrame:
             ],
         }
     )
-    facts = cells.drop(columns=["data_params"]).assign(flags=cells["flags"].map("; ".join))
+    facts = cells.assign(flags=cells["flags"].map("; ".join))
     return pd.concat([facts, params, pd.DataFrame(columns, index=cells.index)], axis=1)

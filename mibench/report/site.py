@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from markupsafe import Markup
 
 from mibench.record import Record
@@ -18,9 +18,10 @@ from mibench.report.equal_utility import equal_utility
 from mibench.report.escape import plain
 from mibench.report.flag_meanings import flags
 from mibench.report.frame import (
+    CellRow,
     Json,
-    cells_frame,
-    estimates_frame,
+    cell_rows,
+    estimate_rows,
     latest,
     may_show_images,
     metric_infos,
@@ -69,14 +70,14 @@ def _siblings(records: Sequence[Json]) -> dict[tuple[str, str], list[Json]]:
 
 def _index(records: Sequence[Json], results_dir: Path) -> dict[str, Any]:
     """What the index shows."""
-    cells = cells_frame(records)
+    cells = cell_rows(records)
     lines = _lines(records, cells)
     scenes = scenes_of(records)
     equal = equal_utility(records)
     sheets: Sequence[Sheet] = () if equal is None else equal.sheets
     hidden = sorted({plain(part(r, "data").get("kind")) for r in records if not may_show_images(r)})
     return {
-        "title": ", ".join(cells["suite"].drop_duplicates()),
+        "title": ", ".join(dict.fromkeys(cell.suite for cell in cells)),
         "facts": _facts(cells, records),
         "warnings": [*_warnings(cells), *left_out_facts(results_dir)],
         "table": Markup(comparison(records).to_html(cell_address)),  # escaped by its own template
@@ -96,45 +97,48 @@ def _index(records: Sequence[Json], results_dir: Path) -> dict[str, Any]:
     }
 
 
-def _facts(cells: pd.DataFrame, records: Sequence[Json]) -> list[tuple[str, str]]:
+def _facts(cells: Sequence[CellRow], records: Sequence[Json]) -> list[tuple[str, str]]:
     """The run in a few pairs of words and numbers."""
-    status = cells["status"].value_counts()
+    status = Counter(cell.status for cell in cells)
     words = {"ok": "measured", "failed": "failed", "blocked": "blocked"}
     outcome = [f"{status[name]} {word}" for name, word in words.items() if name in status]
-    seeds = sorted(cells["seed"].unique())
+    seeds = sorted({cell.seed for cell in cells})
     made_with = {
         name: ", ".join(sorted({plain(part(r, "provenance").get(name, "?"), 40) for r in records}))
         for name in ("mibench", "torch", "device")
     }
     return [
         ("Cells", ", ".join(outcome)),
-        ("Data", "; ".join(cells["data"].drop_duplicates())),
-        ("Victim", ", ".join(cells["victim_net"].drop_duplicates())),
-        ("Judge on real images", spans(cells["judge_accuracy"] * 100, "{:.1f}", " %") or "n/a"),
-        ("Chance level", spans(cells["chance"] * 100, "{:.1f}", " %") or "n/a"),
+        ("Data", "; ".join(dict.fromkeys(cell.data for cell in cells))),
+        ("Victim", ", ".join(dict.fromkeys(cell.victim_net for cell in cells))),
+        (
+            "Judge on real images",
+            spans((cell.judge_accuracy * 100 for cell in cells), "{:.1f}", " %") or "n/a",
+        ),
+        ("Chance level", spans((cell.chance * 100 for cell in cells), "{:.1f}", " %") or "n/a"),
         ("Seeds", ", ".join(map(str, seeds)) if len(seeds) < 6 else f"{len(seeds)} seeds"),
         ("Software", f"mibench {made_with['mibench']}, torch {made_with['torch']}"),
         ("Device", made_with["device"]),
     ]
 
 
-def _warnings(cells: pd.DataFrame) -> list[str]:
+def _warnings(cells: Sequence[CellRow]) -> list[str]:
     """What a reader must know before the first number."""
     found: list[str] = []
-    if (cells["judge_accuracy"] < cells["judge_gate"]).any():
+    if any(cell.judge_accuracy < cell.judge_gate for cell in cells):
         found += judge_facts(cells)
-    num_failed = int((cells["status"] == "failed").sum())
+    num_failed = sum(cell.status == "failed" for cell in cells)
     if num_failed:
         found.append(f"{num_failed} of {len(cells)} cells failed; their reasons are under Failed cells.")
     return found
 
 
-def _lines(records: Sequence[Json], cells: pd.DataFrame) -> list[dict[str, Any]]:
+def _lines(records: Sequence[Json], cells: Sequence[CellRow]) -> list[dict[str, Any]]:
     """Every cell with its address, outcome and all its numbers as text."""
     infos = metric_infos(records)
-    seeds, scenes = cells["seed"].nunique() > 1, cells["scene"].nunique() > 1
+    seeds, scenes = (len({getattr(cell, name) for cell in cells}) > 1 for name in ("seed", "scene"))
     lines = []
-    for record, scene in zip(records, cells["scene"]):
+    for record, scene in zip(records, (cell.scene for cell in cells)):
         view = str(record.get("view"))
         detail = [f"seed {record.get('seed')}"] * seeds + [scene] * scenes
         estimates = part(record, "estimates")
@@ -175,7 +179,7 @@ def _figures(results_dir: Path, files: Iterable[tuple[str, FigureFile]]) -> list
 
 def _controls(records: Sequence[Json]) -> list[dict[str, str]]:
     """Every negative control: what it is and what it reaches."""
-    accuracy = estimates_frame(records, ["aa"]).set_index("record")["value"]
+    accuracy = {row.record: row.value for row in estimate_rows(records, ["aa"])}
     found: dict[str, dict[str, Any]] = {}
     for index, record in enumerate(records):
         attack = part(record, "attack")
@@ -184,7 +188,7 @@ def _controls(records: Sequence[Json]) -> list[dict[str, str]]:
             control = found.setdefault(
                 label, {"label": label, "title": plain(attack.get("title")), "values": []}
             )
-            if index in accuracy.index:
+            if index in accuracy:
                 control["values"].append(100 * accuracy[index])
     return [{**control, "reached": spans(control["values"], "{:.1f}", " %")} for control in found.values()]
 

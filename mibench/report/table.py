@@ -10,18 +10,16 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import numpy as np
-import pandas as pd
 
 from mibench.errors import RecordError
 from mibench.record import Record, uncollected
 from mibench.report.caption import caption, flags_of_all
 from mibench.report.escape import plain
-from mibench.report.frame import Json, MetricInfo, cells_frame, estimates_frame, latest, metric_infos
+from mibench.report.frame import CellRow, Json, MetricInfo, cell_rows, estimate_rows, latest, metric_infos
 from mibench.report.worst import worst_cases
 
 if TYPE_CHECKING:
@@ -32,6 +30,7 @@ HEADLINE = ("mc_all", "mc_target", "aa", "fid")
 
 MARKS = "abcdefghijklmnoprstuvwxyz"  # no q: Unicode has no superscript of it
 Place = tuple[int, int, int]  # row, defense, metric
+Pair = tuple[int, int]  # row, defense
 State = Literal["value", "absent", "failed", "blocked", "missing"]
 WORDS: dict[State, str] = {"absent": "n/a", "failed": "failed", "blocked": "\N{EN DASH}", "missing": "·"}
 """What stands in a cell without a number; the caption explains those that occur."""
@@ -147,14 +146,14 @@ def comparison(
     columns = _columns(metric_infos(kept), metrics)
     if any(column.name == "aa" for column in columns):
         kept = [*kept, *worst_cases(kept)]
-    cells = cells_frame(kept)
-    rows = _place(cells)
-    defenses = tuple(cells["defense"].drop_duplicates())
-    cells["defense_id"] = cells["defense"].map({name: i for i, name in enumerate(defenses)})
-    numbers = _aggregate(cells, estimates_frame(kept, [c.name for c in columns]), columns)
-    marks, footnotes = _footnotes(cells)
+    cells = cell_rows(kept)
+    rows = _rows(cells)
+    defenses = tuple(dict.fromkeys(cell.defense for cell in cells))
+    places = _places(cells, rows, defenses)
+    numbers = _aggregate(cells, places, kept, columns)
+    marks, footnotes = _footnotes(cells, places)
     shape = len(rows), len(defenses), len(columns)
-    entries = _entries(cells, _numbers(numbers), marks, shape=shape, intervals=intervals)
+    entries = _entries(cells, places, numbers, marks, shape=shape, intervals=intervals)
     facts = caption(cells, entries, columns, intervals=intervals)
     return Comparison(rows, defenses, columns, entries, facts, footnotes, intervals)
 
@@ -173,94 +172,123 @@ def _columns(infos: dict[str, MetricInfo], metrics: Sequence[str] | None) -> tup
     return tuple(infos[name] for name in metrics)
 
 
-def _place(cells: pd.DataFrame) -> tuple[Row, ...]:
-    """Give every cell its `row_id`: scenes as they come, attacks before controls; return the rows."""
-    names = ["scene", "attack", "view"]
-    unique = cells[[*names, "access", "control"]].drop_duplicates(names).reset_index(drop=True)
-    for name in ("scene", "attack"):
-        unique[f"{name}_order"] = pd.factorize(unique[name])[0]
-    unique = unique.sort_values(["scene_order", "control", "attack_order"], kind="stable", ignore_index=True)
-    unique["row_id"] = unique.index
-    cells["row_id"] = cells.merge(unique[[*names, "row_id"]], on=names, how="left")["row_id"].to_numpy()
-    several = unique.groupby(["scene", "attack"])["view"].transform("nunique") > 1
-    rows = []
-    for line, has_views in zip(unique.itertuples(), several):
-        label = f"{line.attack} ({line.view})" if has_views else str(line.attack)
-        rows.append(
-            Row(
-                str(line.scene), str(line.attack), str(line.view), str(line.access), bool(line.control), label
-            )
-        )
-    return tuple(rows)
-
-
-def _aggregate(cells: pd.DataFrame, estimates: pd.DataFrame, columns: Sequence[MetricInfo]) -> pd.DataFrame:
-    """Mean over seeds of every (row, defense, metric), in percent where the metric is a fraction."""
-    places = cells[["row_id", "defense_id", "control"]].to_numpy()[estimates["record"].to_numpy(dtype=int)]
-    frame = estimates.assign(
-        row_id=places[:, 0].astype(int),
-        defense_id=places[:, 1].astype(int),
-        control=places[:, 2].astype(bool),
+def _rows(cells: Sequence[CellRow]) -> tuple[Row, ...]:
+    """The lines of the table: scenes as they come, attacks before controls."""
+    first: dict[tuple[str, str, str], CellRow] = {}
+    views: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for cell in cells:
+        first.setdefault((cell.scene, cell.attack, cell.view), cell)
+        views[cell.scene, cell.attack].add(cell.view)
+    scenes = {name: i for i, name in enumerate(dict.fromkeys(scene for scene, _, _ in first))}
+    attacks = {name: i for i, name in enumerate(dict.fromkeys(attack for _, attack, _ in first))}
+    ordered = sorted(
+        first.values(), key=lambda cell: (scenes[cell.scene], cell.control, attacks[cell.attack])
     )
-    frame["metric_id"] = frame["metric"].map({c.name: i for i, c in enumerate(columns)})
-    scale = frame["metric_id"].map(dict(enumerate(100.0 if c.percent else 1.0 for c in columns)))
-    for name in ("value", "low", "high"):
-        frame[name] = frame[name] * scale
-    grouped = frame.groupby(["row_id", "defense_id", "metric_id"], sort=False)
-    numbers = grouped.agg(
-        value=("value", "mean"), low=("low", "first"), high=("high", "first"), spread=("value", "std"),
-        least_count=("count", "min"), seeds=("value", "size"), control=("control", "first"),
-    ).reset_index()  # fmt: skip
-    several = numbers["seeds"] > 1
-    numbers["low"] = numbers["low"].where(~several, numbers["value"] - numbers["spread"])
-    numbers["high"] = numbers["high"].where(~several, numbers["value"] + numbers["spread"])
-    places_shown = [_decimals(numbers.loc[numbers["metric_id"] == i, "value"], c.percent)
-                    for i, c in enumerate(columns)]  # fmt: skip
-    numbers["decimals"] = numbers["metric_id"].map(dict(enumerate(places_shown)))
-    return numbers.assign(best=_best(numbers, columns))
+    return tuple(
+        Row(
+            cell.scene, cell.attack, cell.view, cell.access, cell.control,
+            f"{cell.attack} ({cell.view})" if len(views[cell.scene, cell.attack]) > 1 else cell.attack,
+        )
+        for cell in ordered
+    )  # fmt: skip
 
 
-def _decimals(values: pd.Series[float], percent: bool) -> int:
+def _places(cells: Sequence[CellRow], rows: Sequence[Row], defenses: Sequence[str]) -> list[Pair]:
+    """The line and the column of every cell."""
+    lines = {(row.scene, row.attack, row.view): i for i, row in enumerate(rows)}
+    columns = {name: i for i, name in enumerate(defenses)}
+    return [(lines[cell.scene, cell.attack, cell.view], columns[cell.defense]) for cell in cells]
+
+
+class _Number(NamedTuple):
+    """What the seeds of one place say of one metric, in percent where it is a fraction."""
+
+    value: float
+    low: float
+    high: float
+    spread: float
+    averaged: float
+    seeds: int
+    control: bool
+    best: bool = False
+
+
+def _aggregate(
+    cells: Sequence[CellRow], places: Sequence[Pair], records: Sequence[Json], columns: Sequence[MetricInfo]
+) -> dict[Place, tuple[_Number, int]]:
+    """For every place with a number its mean over seeds, and its decimals."""
+    metrics = {column.name: i for i, column in enumerate(columns)}
+    found: dict[Place, list[tuple[float, float, float, float, bool]]] = defaultdict(list)
+    for record, name, value, low, high, count in estimate_rows(records, metrics):
+        scale = 100.0 if columns[metrics[name]].percent else 1.0
+        line = value * scale, low * scale, high * scale, count, cells[record].control
+        found[(*places[record], metrics[name])].append(line)
+    numbers = {place: _mean(lines) for place, lines in found.items()}
+    decimals = [
+        _decimals([one.value for place, one in numbers.items() if place[2] == i], percent=column.percent)
+        for i, column in enumerate(columns)
+    ]
+    best = _best(numbers, decimals, columns)
+    return {place: (one._replace(best=place in best), decimals[place[2]]) for place, one in numbers.items()}
+
+
+def _mean(lines: Sequence[tuple[float, float, float, float, bool]]) -> _Number:
+    """The mean over seeds of (value, low, high, count, is a control); one seed keeps its interval."""
+    values = [line[0] for line in lines]
+    (_, low, high, _, control), count = lines[0], min(line[3] for line in lines)
+    if len(values) == 1:
+        return _Number(values[0], low, high, math.nan, count, 1, control)
+    mean = math.fsum(values) / len(values)
+    spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return _Number(mean, mean - spread, mean + spread, spread, count, len(values), control)
+
+
+def _decimals(values: Sequence[float], *, percent: bool) -> int:
     """Decimals that leave about three digits of the largest value; one for a percentage."""
-    largest = float(values.abs().max()) if len(values) else 0.0
+    largest = max(map(abs, values), default=0.0)
     if percent or largest >= 10:
         return 1 if largest < 1000 else 0
     return 3 - max(-3, math.floor(math.log10(largest)) + 1) if largest > 0 else 1
 
 
-def _best(numbers: pd.DataFrame, columns: Sequence[MetricInfo]) -> pd.Series[bool]:
-    """Whether a number is the defender's best of its row and metric, as printed.
+def _best(
+    numbers: dict[Place, _Number], decimals: Sequence[int], columns: Sequence[MetricInfo]
+) -> set[Place]:
+    """Places of the numbers that are the defender's best of their row and metric, as printed.
 
     Never in a negative control, where nothing competes; nor where all are equal, nor where the counts
     differ in a metric whose bias depends on them (every metric that is no fraction, FID above all).
     """
-    lower = numbers["metric_id"].map(dict(enumerate(c.better == "lower" for c in columns))).astype(bool)
-    percent = numbers["metric_id"].map(dict(enumerate(c.percent for c in columns))).astype(bool)
-    power = 10.0 ** numbers["decimals"].astype(float)
-    score = np.rint(numbers["value"] * power) / power * np.where(lower, -1.0, 1.0)
-    groups = [numbers["row_id"], numbers["metric_id"]]
-    top = score.groupby(groups).transform("max")
-    bottom = score.groupby(groups).transform("min")
-    same_count = numbers["least_count"].groupby(groups).transform("nunique") == 1
-    best: pd.Series[bool] = (score == top) & (top > bottom) & ~numbers["control"] & (percent | same_count)
-    return best
+    groups: dict[Pair, list[Place]] = defaultdict(list)
+    for place in numbers:
+        groups[place[0], place[2]].append(place)
+    found: set[Place] = set()
+    for (_, metric), places in groups.items():
+        power = 10.0 ** decimals[metric]
+        printed = {place: round(numbers[place].value * power) / power for place in places}
+        top, bottom = max(printed.values()), min(printed.values())
+        wanted = bottom if columns[metric].better == "lower" else top
+        same_count = len({numbers[place].averaged for place in places}) == 1
+        if top > bottom and (columns[metric].percent or same_count):
+            found |= {p for p in places if printed[p] == wanted and not numbers[p].control}
+    return found
 
 
-def _footnotes(cells: pd.DataFrame) -> tuple[dict[tuple[int, int], str], tuple[tuple[str, str], ...]]:
+def _footnotes(
+    cells: Sequence[CellRow], places: Sequence[Pair]
+) -> tuple[dict[Pair, str], tuple[tuple[str, str], ...]]:
     """Letters of every (row, defense) and their texts: failures and flags, equal texts under one letter.
 
     A flag that every measured cell carries is a sentence of the caption instead.
     """
     everywhere = flags_of_all(cells)
-    marked = cells[(cells["status"] == "failed") | (cells["flags"].map(len) > 0)]
-    names = ["row_id", "defense_id", "seed", "status", "reason", "flags"]
-    ordered = marked.sort_values(names[:3], kind="stable")
-    seeds: dict[tuple[int, int], dict[str, list[int]]] = {}  # by place and text: the seeds that it is about
-    for row, defense, seed, status, why, flags in zip(*(ordered[name].tolist() for name in names)):
-        failure = [f"failed: {why or 'no reason was recorded'}"] if status == "failed" else []
-        for text in failure or [text for text in flags if text not in everywhere]:
-            seeds.setdefault((row, defense), {}).setdefault(plain(text, 240), []).append(seed)
-    num_seeds = cells.groupby(["row_id", "defense_id"]).size().to_dict()
+    marked = [(place, cell) for place, cell in zip(places, cells) if cell.status == "failed" or cell.flags]
+    seeds: dict[Pair, dict[str, list[int]]] = {}  # by place and text: the seeds that it is about
+    for place, cell in sorted(marked, key=lambda one: (one[0], one[1].seed)):
+        failure = [f"failed: {cell.reason or 'no reason was recorded'}"] if cell.status == "failed" else []
+        for text in failure or [text for text in cell.flags if text not in everywhere]:
+            seeds.setdefault(place, {}).setdefault(plain(text, 240), []).append(cell.seed)
+    num_seeds = Counter(places)
     letters: dict[str, str] = {}
     marks = {}
     for place, texts in seeds.items():
@@ -282,53 +310,32 @@ def _letter(index: int) -> str:
     return (_letter(high - 1) if high else "") + MARKS[low]
 
 
-class _Number(NamedTuple):
-    """One line of the aggregated numbers."""
-
-    value: float
-    low: float
-    high: float
-    spread: float
-    least_count: float
-    seeds: int
-    decimals: int
-    best: bool
-
-
-def _numbers(frame: pd.DataFrame) -> dict[Place, _Number]:
-    """The aggregated numbers by their place: row, defense, metric."""
-    places = zip(*(frame[name].tolist() for name in ("row_id", "defense_id", "metric_id")))
-    columns = zip(*(frame[name].tolist() for name in _Number._fields))
-    return dict(zip(places, (_Number(*line) for line in columns)))
-
-
 def _entries(
-    cells: pd.DataFrame,
-    numbers: dict[Place, _Number],
-    marks: dict[tuple[int, int], str],
+    cells: Sequence[CellRow],
+    places: Sequence[Pair],
+    numbers: dict[Place, tuple[_Number, int]],
+    marks: dict[Pair, str],
     *,
     shape: Place,
     intervals: bool,
 ) -> dict[Place, Entry]:
     """Every entry of a table of this shape, those without a number included."""
-    outcome: dict[tuple[int, int], tuple[str, str]] = {}
+    outcome: dict[Pair, tuple[str, str]] = {}
     rank = {"ok": 2, "failed": 1}  # a number beats a failure beats a cell that makes no sense
-    order = cells.sort_values("seed", kind="stable")
-    names = ("row_id", "defense_id", "status", "cell")
-    for row, defense, status, cell in zip(*(order[name].tolist() for name in names)):
-        known = outcome.get((row, defense))
-        if known is None or rank.get(status, 0) > rank.get(known[0], 0):
-            outcome[row, defense] = (status, cell)
+    for pair, cell in sorted(zip(places, cells), key=lambda one: one[1].seed):
+        known = outcome.get(pair)
+        if known is None or rank.get(cell.status, 0) > rank.get(known[0], 0):
+            outcome[pair] = (cell.status, cell.cell)
     entries = {}
     for row, defense, metric in itertools.product(*map(range, shape)):
         place = row, defense, metric
-        status, cell = outcome.get((row, defense), ("missing", ""))
+        status, name = outcome.get((row, defense), ("missing", ""))
         mark = marks.get((row, defense), "")
         if place in numbers:
-            entries[place] = _number(numbers[place], mark, cell, intervals=intervals)
+            entries[place] = _number(*numbers[place], mark, name, intervals=intervals)
         else:
             state = _empty_state(status)
-            entries[place] = Entry(state, shown=WORDS[state], marks=mark, cell=cell)
+            entries[place] = Entry(state, shown=WORDS[state], marks=mark, cell=name)
     return entries
 
 
@@ -338,9 +345,9 @@ def _empty_state(status: str) -> State:
     return known.get(status, "missing")
 
 
-def _number(line: _Number, mark: str, cell: str, *, intervals: bool) -> Entry:
-    """The entry of one line of the aggregated numbers."""
-    decimals, seeds = line.decimals, line.seeds
+def _number(line: _Number, decimals: int, mark: str, cell: str, *, intervals: bool) -> Entry:
+    """The entry of one aggregated number."""
+    seeds = line.seeds
     extra = ""
     if intervals and seeds > 1:
         extra = f"±{line.spread:.{decimals}f}"
@@ -348,7 +355,7 @@ def _number(line: _Number, mark: str, cell: str, *, intervals: bool) -> Entry:
         coarse = max(decimals - 1, 0)  # an end of an interval is worth one digit less than its middle
         extra = f"[{shown(line.low, coarse)}\N{EN DASH}{shown(line.high, coarse)}]"
     return Entry(
-        "value", line.value, line.low, line.high, int(line.least_count), seeds, line.best,
+        "value", line.value, line.low, line.high, int(line.averaged), seeds, line.best,
         shown(line.value, decimals), extra, mark, cell,
     )  # fmt: skip
 

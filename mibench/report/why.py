@@ -13,7 +13,7 @@ from mibench.report.evidence import Evidence, exemplars, protected_shots, read_e
 from mibench.report.evidence_page import nearest_text, said_text, score_text, share_text, verdict_text
 from mibench.report.find_cell import FoundCell
 from mibench.report.flag_meanings import explained_flags
-from mibench.report.frame import Json, cells_frame, may_show_images, metric_infos, number, part, reason
+from mibench.report.frame import Json, cell_rows, may_show_images, metric_infos, number, part, reason
 from mibench.report.places import attack_label, defense_label
 
 Rows = Sequence[Sequence[str]]
@@ -82,7 +82,7 @@ def _number(record: Json) -> list[str]:
     return [
         f"AA {value}" + (f", 95 % interval {interval}" if interval else "") + f", of {count} reconstructions "
         f"of {people} protected people. Chance level {share_text(chance)}.",
-        *judge_facts(cells_frame([record])),
+        *judge_facts(cell_rows([record])),
     ]
 
 

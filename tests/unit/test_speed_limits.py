@@ -52,6 +52,21 @@ def test_help_comes_up_at_once() -> None:
     assert 0 < spent() - before < SLACK * HELP_S
 
 
+def loaded_by(words: list[str]) -> set[str]:
+    """Modules that a command has loaded when it ends, in a process of its own."""
+    code = "import sys; from mibench.cli import main; code = main(sys.argv[1:])"
+    script = f"{code}; print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_a_table_loads_neither_pandas_nor_torch(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text(GOLDEN.read_text(encoding="utf-8"), encoding="utf-8")
+    loaded = loaded_by(["table", str(tmp_path)])
+    assert "mibench.report.table" in loaded
+    assert not {"pandas", "torch", "scipy", "matplotlib", "jinja2"} & loaded
+
+
 class Looks:
     """Counts how often Python looks for cycles among all objects."""
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from mibench.frechet import frechet_distance
-from mibench.statistics import holm, nested_bootstrap, sign_flip, wilson
+from mibench.statistics import LEVEL, holm, nested_bootstrap, sign_flip, t_quantile, wilson
 
 
 def test_wilson_agrees_with_its_formula() -> None:
@@ -112,3 +113,7 @@ def test_holm_keeps_the_order_and_lowers_nothing(p_values: list[float]) -> None:
     assert (adjusted >= raw - 1e-12).all()
     assert (adjusted <= 1).all()
     assert (np.diff(adjusted[np.argsort(raw, kind="stable")]) >= -1e-12).all()
+
+
+def test_the_normal_quantile_is_that_of_scipy_to_the_bit() -> None:
+    assert t_quantile() == float(ndtri((1 + LEVEL) / 2))

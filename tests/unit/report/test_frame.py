@@ -11,9 +11,9 @@ import pytest
 from mibench.errors import RecordError
 from mibench.record import Record
 from mibench.report.frame import (
-    cells_frame,
+    cell_rows,
     data_label,
-    estimates_frame,
+    estimate_rows,
     latest,
     long_frame,
     may_show_images,
@@ -44,7 +44,7 @@ def test_a_cell_name_that_is_no_hex_is_refused(make_record: Make, cell: str) -> 
 
 def test_two_cells_in_one_place_are_refused(make_record: Make) -> None:
     with pytest.raises(RecordError, match="both attack 'dmi' against defense 'none'"):
-        cells_frame([make_record(), make_record(cell="abcdef123456")])
+        cell_rows([make_record(), make_record(cell="abcdef123456")])
 
 
 def test_only_rendered_faces_are_shown(make_record: Make) -> None:
@@ -93,10 +93,7 @@ def test_estimates_leave_out_what_was_not_measured(make_record: Make) -> None:
         "kid": {"value": math.nan, "low": 0.0, "high": 0.0, "count": 0},
         "far": None,
     }
-    frame = estimates_frame([make_record(estimates=estimates)])
-    assert frame.to_dict("records") == [
-        {"record": 0, "metric": "aa", "value": 0.5, "low": 0.5, "high": 0.5, "count": 4.0}
-    ]
+    assert estimate_rows([make_record(estimates=estimates)]) == [(0, "aa", 0.5, 0.5, 0.5, 4.0)]
 
 
 def test_the_long_frame_has_every_metric_of_every_cell(few_records: list[dict[str, Any]]) -> None:
