@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mibench import cli_compare, cli_evidence, cli_plugins, cli_profile, cli_report, cli_watch
+from mibench.cli_board import board_app
 from mibench.cli_budget import Budget, TaskLimit, chosen, told
 from mibench.cli_data import data_app
 from mibench.cli_doctor import doctor
@@ -58,6 +59,7 @@ app = typer.Typer(
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
+app.add_typer(board_app, name="board")
 app.add_typer(new_app, name="new")
 
 

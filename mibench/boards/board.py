@@ -6,9 +6,11 @@ import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from mibench.boards.strict import MOST_BYTES, build
+from pydantic import ConfigDict
+
+from mibench.boards.strict import FORBID, MOST_BYTES, build
 from mibench.errors import BoardError
 
 SCHEMA = 1
@@ -30,6 +32,7 @@ class Rank:
         max_target_loss: likewise for the protected people (MC(l_t)).
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     max_loss: float = 0.05
     max_target_loss: float = 0.2
 
@@ -45,13 +48,19 @@ class Alarms:
 
     Args:
         nights: nights in a row on which a change must show before it is an alarm, >= 1.
-        slower: factor of the seconds of a task above which it may be slower, > 1; machines vary.
+        slower: factor of the seconds of a row's tasks above which it is slower, > 1; machines vary.
         larger: factor of the peak memory, > 1.
+        least_s: seconds below which a row's tasks are too short to be compared, >= 0.
+        least_mib: growth of the peak memory, in MiB, below which it is none: what a worker did before stays
+            in part, >= 0.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     nights: int = 2
     slower: float = 1.5
     larger: float = 1.25
+    least_s: float = 30.0
+    least_mib: float = 256.0
 
     def __post_init__(self) -> None:
         if self.nights < 1:
@@ -59,6 +68,9 @@ class Alarms:
         for name in ("slower", "larger"):
             if not getattr(self, name) > 1:
                 raise ValueError(f"alarms.{name} must be above 1, got {getattr(self, name)}.")
+        for name in ("least_s", "least_mib"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"alarms.{name} must be at least 0, got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +86,12 @@ class Rules:
         about: a sentence or more for the page.
         budget: of one night, as `--budget` takes it; empty for none.
         task_limit: time after which a task that still runs has failed, as `--budget` takes it.
+        recheck: cells of earlier nights that a night computes again from nothing and compares; 0 for none.
         rank: the order.
         alarms: what is a regression.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     schema: int
     title: str
     suite: str
@@ -85,12 +99,15 @@ class Rules:
     about: str = ""
     budget: str = ""
     task_limit: str = "2h"
+    recheck: int = 1
     rank: Rank = field(default_factory=Rank)
     alarms: Alarms = field(default_factory=Alarms)
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
             raise ValueError(f"schema must be {SCHEMA}, got {self.schema}. Update mibench.")
+        if self.recheck < 0:
+            raise ValueError(f"recheck must be at least 0, got {self.recheck}.")
 
 
 @dataclass(frozen=True)

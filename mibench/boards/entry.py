@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from mibench.boards.board import ENTRIES, PLUGINS, Board
-from mibench.boards.strict import build, digest, read_json
+from mibench.boards.strict import FORBID, build, digest, read_json
 from mibench.errors import BoardError
 
 SCHEMA = 1
@@ -40,6 +42,7 @@ class Entry:
         trust: how far the numbers that came with it were checked; what the board runs itself is re-run.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     schema: int
     kind: Kind
     plugin: str

@@ -7,16 +7,19 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from mibench.boards.board import HISTORY, Board
+from mibench.boards.entry import Kind
 from mibench.boards.standing import Measured
-from mibench.boards.strict import build, parse_json
+from mibench.boards.strict import FORBID, build, parse_json
 from mibench.errors import BoardError
 from mibench.record import finite
 
 SCHEMA = 1
-What = Literal["aa", "mc_all", "mc_target", "wall_s", "peak_mib", "status"]
+What = Literal["aa", "mc_all", "mc_target", "wall_s", "peak_mib", "status", "record"]
 EntryStatus = Literal["ok", "failed", "left_out", "removed"]
 
 
@@ -24,6 +27,7 @@ EntryStatus = Literal["ok", "failed", "left_out", "removed"]
 class Estimate:
     """A number with its interval, as in `mibench.boards.standing.Measured`; None where there is none."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     value: float | None
     low: float | None = None
     high: float | None = None
@@ -38,7 +42,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a night saw of one defense.
+    """What a night saw of one defense, or of one attack on the undefended classifier.
 
     Args:
         status: `ok`, `failed` (a cell failed), `left_out` (for the budget, its numbers are older ones) or
@@ -47,11 +51,15 @@ class Seen:
         ran: tasks that were computed for it this night.
         ranks: first and last rank; empty where it is not ranked.
         worst, mc_all, mc_target: see `mibench.boards.standing.Row`.
-        people: share of hits of the best attack by protected person and seed; what nights are compared on.
-        wall_s: seconds of all its tasks, computed this night or earlier.
+        people: share of hits of the best attack by protected person and seed, both in one word; what nights
+            are compared on.
+        wall_s: seconds of the tasks that it alone needs, computed this night or earlier.
         peak_mib: largest memory of any of them.
+        against: digest of the attacks that `worst` is over; nights with other attacks are not compared.
+        why: one sentence where the status is not `ok`.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     status: EntryStatus
     digest: str = ""
     ran: int = 0
@@ -62,6 +70,8 @@ class Seen:
     people: dict[str, float] = field(default_factory=dict)
     wall_s: float | None = None
     peak_mib: float | None = None
+    against: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +79,19 @@ class Alarm:
     """A change for the worse that showed on as many nights in a row as the board asks for.
 
     Args:
-        entry: name of the row.
-        what: which number.
+        entry: name of the row; of an attack its label.
+        what: which number; `status` where what worked fails, `record` where a recheck gave another record.
         before: of the last night without suspicion.
         now: of this night.
         low, high: ends of the interval of now - before, for `aa`, `mc_all` and `mc_target`; None for others.
         nights: in a row on which it showed.
         is_new: whether this night is the first to raise it.
+        kind: `defense`, or `attack` where an attack got weaker.
+        cell: that a recheck found to differ; else empty.
+        note: where a record differs, or why a row failed.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     entry: str
     what: What
     before: float | None
@@ -86,6 +100,9 @@ class Alarm:
     high: float | None = None
     nights: int
     is_new: bool = True
+    kind: Kind = "defense"
+    cell: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +119,13 @@ class Night:
         entries: by name of the row.
         alarms: open ones.
         suspicions: what showed this night and on fewer nights than an alarm needs.
-        accepted: names of rows whose change a keeper has accepted since the night before.
+        accepted: names of rows whose change a keeper has accepted since the night before; of attacks with
+            `attack:` before the label.
+        attacks: by label what the night saw of each attack on the undefended classifier.
+        rechecked: cells of earlier nights that were computed again; their tasks are not in `ran`.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = FORBID
     schema: int = SCHEMA
     night: int
     started: str
@@ -119,6 +140,8 @@ class Night:
     alarms: tuple[Alarm, ...] = ()
     suspicions: tuple[Alarm, ...] = ()
     accepted: tuple[str, ...] = ()
+    attacks: dict[str, Seen] = field(default_factory=dict)
+    rechecked: tuple[str, ...] = ()
 
 
 def read_history(board: Board) -> list[Night]:

@@ -19,6 +19,8 @@ from mibench.report.ranks import Ranks, rank_ranges
 from mibench.report.worst import worst_cases
 
 BASELINE = "none"
+STALE = "stale"
+"""Flag of a record whose cell would give another one today, and had no time yet."""
 _SPOILS = "judge_below_gate"  # a judge that knows nobody judges nothing; docs/adr/0008
 
 
@@ -106,29 +108,60 @@ def standings(board: Board, entries: Mapping[str, Entry], records: Iterable[Json
     groups: dict[str, list[Json]] = defaultdict(list)
     for record in kept:
         groups[defense_label(record)].append(record)
-    people = [record for record in kept if attacks_people(record)]
+    people = contenders(kept)
+    met = measured_attacks(groups.get(BASELINE, []))
     worst = {defense_label(one): _measured(one, "aa") for one in worst_cases(people)}
-    sides = {name: _Side(name, tuple(group), worst.get(name)) for name, group in groups.items()}
-    baseline = sides.get(BASELINE, _Side(BASELINE, (), None))
+    sides = {name: _Side(name, tuple(group), worst.get(name), met) for name, group in groups.items()}
+    baseline = sides.get(BASELINE, _Side(BASELINE, (), None, met))
     reasons = {name: _why_not(side, baseline, board.rules.rank) for name, side in sides.items()}
     ranked = _ranked(people, [name for name, why in reasons.items() if not why])
     rows = [
         _row(side, baseline, reasons[name], ranked.of.get(name), entries.get(name))
         for name, side in sides.items()
     ]
-    attacks = tuple(dict.fromkeys(attack_label(one) for one in people))
+    attacks = tuple(dict.fromkeys(attack_label(one) for one in kept if attacks_people(one)))
     return Standings(
         tuple(sorted(rows, key=_order)), attacks, ranked.tests, ranked.least_p, ranked.is_one_tie
     )
 
 
+def measured_attacks(records: Iterable[Json]) -> frozenset[tuple[str, str, str]]:
+    """Label, view and seed of the attacks on people that records of one defense measured."""
+    return frozenset(
+        meeting(record) for record in records if attacks_people(record) and not _is_stale(record)
+    )
+
+
+def contenders(records: Iterable[Json | Record]) -> list[Json]:
+    """The records that worst cases are drawn from, those of attacks on people.
+
+    A defense that lacks an attack which the undefended classifier met is left out whole, or else its one
+    missing cell would take that attack out of the worst case of everybody; so is a stale record.
+    """
+    people = [one for one in latest(records) if attacks_people(one) and not _is_stale(one)]
+    met: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
+    for record in people:
+        met[defense_label(record)].add(meeting(record))
+    return [one for one in people if met[defense_label(one)] >= met.get(BASELINE, set())]
+
+
+def meeting(record: Json) -> tuple[str, str, str]:
+    """Label of the attack, view and seed of a record."""
+    return attack_label(record), str(record.get("view")), str(record.get("seed"))
+
+
+def _is_stale(record: Json) -> bool:
+    return STALE in (record.get("flags") or ())
+
+
 @dataclass(frozen=True)
 class _Side:
-    """The records of one defense, and its worst case where there is one."""
+    """The records of one defense, its worst case if it has one, and what met the undefended classifier."""
 
     name: str
     records: tuple[Json, ...]
     worst: Measured | None
+    met: frozenset[tuple[str, str, str]]
 
     @property
     def people(self) -> list[Json]:
@@ -176,13 +209,27 @@ def _row(own: _Side, baseline: _Side, why: str, ranks: tuple[int, int] | None, e
 
 def _why_not(own: _Side, baseline: _Side, rank: Rank) -> str:
     """Why a defense is not ranked; empty where it is. The reasons are those of docs/adr/0008."""
-    lost = sum(record.get("status") != "ok" for record in own.records)
+    return _not_whole(own) or _too_dear(own, baseline, rank)
+
+
+def _not_whole(own: _Side) -> str:
+    """What a defense's numbers lack; empty where they are whole."""
+    # an attack that fails on the undefended classifier as well is no fault of the defense
+    lost = sum(record.get("status") != "ok" and meeting(record) in own.met for record in own.records)
     if lost:
         return f"{lost} of its {len(own.records)} cells failed or were blocked."
+    if any(_is_stale(record) for record in own.records):
+        return "Some of its numbers are of an older version, and wait for a night with time for them."
+    if missing := len(own.met - measured_attacks(own.records)):
+        return f"{missing} of its cells are not measured yet."
     if own.worst is None:
         return "Fewer than two attacks measured it."
-    if any(_SPOILS in (record.get("flags") or ()) for record in own.records):
-        return "The judge knows too few people."
+    spoiled = any(_SPOILS in (record.get("flags") or ()) for record in own.records)
+    return "The judge knows too few people." if spoiled else ""
+
+
+def _too_dear(own: _Side, baseline: _Side, rank: Rank) -> str:
+    """Which accuracy falls below the board's floor; empty where none does."""
     for metric, most, words in (
         ("mc_all", rank.max_loss, "all people"),
         ("mc_target", rank.max_target_loss, "the protected people"),

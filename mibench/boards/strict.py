@@ -9,12 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ConfigDict
+
 from mibench.building import build_dataclass
 from mibench.errors import BoardError
 from mibench.key import canonical
 
 MOST_BYTES = 2**20  # of a file that a person wrote or a tool wrote for a person: real ones have kilobytes
 MOST_DEPTH = 32
+FORBID = ConfigDict(extra="forbid")
+"""For `__pydantic_config__` of what is read: a field that is not there is an error, and not passed over."""
 _SHOWN = 60  # characters of a value in a message
 
 T = TypeVar("T")
@@ -107,7 +111,7 @@ def _finite(word: str, where: str) -> float:
 
 def _whole(word: str, where: str) -> int:
     # 18 digits fit any integer type, and larger ones take Python quadratic time
-    return int(word) if len(word) <= 18 else int(_refuse_number(word, where))
+    return int(word) if len(word.lstrip("-")) <= 18 else int(_refuse_number(word, where))
 
 
 def _depth(value: Any) -> int:  # noqa: ANN401 - it is JSON

@@ -20,6 +20,7 @@ MEANINGS = {
         "defense looks better than it is."
     ),
     CONTROL_ABOVE_CHANCE: "Images that show nobody are taken for the targeted people above chance.",
+    "stale": "The plugin or the suite has changed since, and a later night measures the cell anew.",
     "judge_below_gate": "The judge knows real people worse than the suite asks, so AA says little.",
     "audit_below_gate": (
         "The audit judge knows real people worse than the suite asks, so its agreement says little."
