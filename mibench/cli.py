@@ -40,6 +40,7 @@ from mibench.cli_options import (
 from mibench.cli_report import console
 from mibench.cli_reported import reported_app
 from mibench.cli_reproduce import reproduce
+from mibench.cli_submit import submit_app
 from mibench.cli_usage import call
 from mibench.cli_zoo import zoo_app
 from mibench.errors import MibenchError
@@ -59,6 +60,7 @@ app = typer.Typer(
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
+app.add_typer(submit_app, name="submit")
 app.add_typer(board_app, name="board")
 app.add_typer(new_app, name="new")
 
