@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from html import escape
 
-from rich.console import Group, JustifyMethod, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +17,7 @@ from mibench.report.escape import csv_text, latex, markdown, plain
 from mibench.statistics import LEVEL
 from mibench.wording import counted
 
+_RIGHT = {"AA one", "AA other", "p (Holm)"}
 _CSV = (
     "line",
     "one",
@@ -118,17 +119,21 @@ def _points(share: float) -> str:
 
 
 def to_rich(found: Compared) -> RenderableType:
-    """A table for terminals and the sentences below it."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, heading in enumerate(_head(found)):
-        is_number = 3 <= place <= 8 and place != 6
-        is_narrow = place in {1, 2}
-        justify: JustifyMethod = "right" if is_number else "left"
-        table.add_column(heading, justify=justify, no_wrap=not is_narrow, overflow="fold")
+    """A table for terminals, a heading for each line, and the sentences below it.
+
+    What the sentences say anyway, and p without Holm's correction, is left to the other formats: 80 columns
+    do not hold more.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in ("", "AA one", "AA other", "Difference", "p (Holm)", ""):
+        table.add_column(heading, justify="right" if heading in _RIGHT else "left", overflow="fold")
     for line in found.lines:
-        for row, pair in zip(_cells(line), line.pairs):
+        table.add_row(Text(plain(line.name, 60), style="italic"))
+        for pair in line.pairs:
+            one, other, _, *rates, gap, _, p_holm, verdict = _row(pair)
+            names = f"  {plain(one, 40)} / {plain(other, 40)}"
             style = "bold" if pair.is_told_apart else ""
-            table.add_row(*(Text(plain(cell, 60), style=style) for cell in row))
+            table.add_row(*(Text(cell, style=style) for cell in (names, *rates, gap, p_holm, verdict)))
     return Group(table, Text(), *(Text(one) for one in sentences(found)))
 
 
