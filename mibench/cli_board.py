@@ -97,8 +97,15 @@ def add(
 
     found = find_board(boards, board)
     told = {"title": title, "authors": authors, "paper": paper}
-    entry = put(found, what, name=label, params=fields or (), told=told)
-    name = label or entry.plugin
+    if what.endswith(".zip"):
+        from mibench.cli_submit import admitted
+
+        if fields or any(told.values()):
+            raise typer.BadParameter("a bundle says itself what it is; give --as alone.", param_hint="--set")
+        name, entry = admitted(found, Path(what), label)
+    else:
+        entry = put(found, what, name=label, params=fields or (), told=told)
+        name = label or entry.plugin
     print(f"{found.folder / 'entries' / name}.json: {entry.kind} {entry.plugin}.")
     print(f"`mibench board update {found.name}` runs it.")
 

@@ -47,7 +47,10 @@ def doctor(
 def print_line(status: str, what: str, text: str) -> None:
     """One line of a check or of the doctor, its status in color on a terminal."""
     style = {"ok": "green", "warn": "yellow", "fail": "bold red"}[status]
-    line = Text.assemble((f"{status:4}", style), f"  {what}", f": {text}" if text else "")
+    from mibench.report.escape import printable
+
+    told = "\n".join(map(printable, f"  {what}{f': {text}' if text else ''}".splitlines()))
+    line = Text.assemble((f"{status:4}", style), told)
     console = Console()
     console = console if console.is_terminal else Console(width=100)
     console.print(line, soft_wrap=True)

@@ -11,7 +11,9 @@ import typer
 from mibench.cli_options import Device, DeviceOption, Jobs, SplitFile, StoreOption
 
 if TYPE_CHECKING:
+    from mibench.boards.board import Board
     from mibench.boards.bundle import Bundle
+    from mibench.boards.entry import Entry
     from mibench.boards.verifying import Verdict
     from mibench.runner import Event
 
@@ -114,6 +116,27 @@ def verify(
     _tell(verdict)
     if not verdict.is_true:
         raise typer.Exit(DIFFERS)
+
+
+def admitted(board: Board, bundle: Path, name: str) -> tuple[str, Entry]:
+    """Put a bundle on a board with the trust that recomputing it reaches; its name there, and the entry.
+
+    Raises:
+        BoardError: see `mibench.boards.admitting.admit`.
+    """
+    from datetime import UTC, datetime
+
+    from mibench.benchmark import pick_device, pick_jobs
+    from mibench.boards.admitting import admit
+    from mibench.boards.verifying import How
+    from mibench.cli_live import shelf_of
+
+    on = pick_device(Device.auto.value)
+    how = How(shelf_of(Path("results"), None), jobs=pick_jobs(on), device=on, on_event=_on_event)
+    today = datetime.now(UTC).date().isoformat()
+    found, entry = admit(bundle, board, how, name=name, submitted=today)
+    _say(f"Its numbers are {entry.trust}.")
+    return found, entry
 
 
 def _warn(bundle: Bundle) -> None:

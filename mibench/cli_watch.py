@@ -28,12 +28,13 @@ def watch(results: Watched = Path("results"), *, once: Once = False) -> None:
     """
     from rich.console import Console
 
+    from mibench.report.escape import printable
     from mibench.watching import find_status, lines, look
 
     file = find_status(results)
     console = Console()
     if once:
-        return typer.echo("\n".join(lines(look(file))))
+        return typer.echo("\n".join(map(printable, lines(look(file)))))
     if console.is_terminal:
         return _live(file, console)
     shown: list[str] = []
@@ -42,7 +43,7 @@ def watch(results: Watched = Path("results"), *, once: Once = False) -> None:
         state = [sight.status["state"], *map(str, sight.status["cells"].values())]
         if state != shown or sight.is_over:
             shown = state
-            typer.echo("\n".join(lines(sight)))
+            typer.echo("\n".join(map(printable, lines(sight))))
         if sight.is_over:
             return None
         time.sleep(_EVERY_S)
@@ -54,13 +55,14 @@ def _live(file: Path, console: object) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from mibench.report.escape import printable
     from mibench.watching import lines, look
 
     assert isinstance(console, Console)
     with Live(console=console, auto_refresh=False) as screen:
         while True:
             sight = look(file)
-            screen.update(Text("\n".join(lines(sight))), refresh=True)
+            screen.update(Text("\n".join(map(printable, lines(sight)))), refresh=True)
             if sight.is_over:
                 return
             time.sleep(_EVERY_S)

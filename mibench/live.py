@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,10 +18,12 @@ from mibench.estimate import Estimates
 from mibench.key import Key
 from mibench.plan import Plan
 from mibench.record import Record
+from mibench.report.escape import printable
 from mibench.runner import CellDone, Event, TaskDone, TaskElsewhere, TaskFailed, TaskProgress, TaskStarted
 from mibench.task import Task
 
 _SURE = 0.05  # below this share of its steps a task's pace says little about its end
+_ADDING = 20  # times what adding up all that is left took, until it is added up again
 
 
 @dataclass
@@ -55,6 +58,8 @@ class Live:
         self.running: dict[Key, _Running] = {}
         self.cells = dict.fromkeys(("ok", "failed", "blocked"), 0)
         self.since = time.monotonic()
+        self._left: float | None = None
+        self._next = -math.inf
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -125,7 +130,8 @@ class Live:
     def _started(self, task: Task) -> None:
         one = _Running(task)
         if self.console.is_terminal:
-            one.line = self.progress.add_task(escape(task.title), total=1.0, info=lambda: one.losses)
+            title = escape(printable(task.title))
+            one.line = self.progress.add_task(title, total=1.0, info=lambda: one.losses)
         self.running[task.key] = one
 
     def _moved(self, task: Task, done: int, total: int, values: dict[str, float]) -> None:
@@ -154,12 +160,23 @@ class Live:
             self.progress.remove_task(one.line)
 
     def _show(self) -> None:
-        left, spent = self.left_s(), time.monotonic() - self.since
+        if self.progress.disable:
+            return
+        left, spent = self._left_lately(), time.monotonic() - self.since
         share = spent / (spent + left) if left is not None and spent + left > 0 else 0.0
         self.progress.update(self.overall, description=self.title, completed=share)
 
+    def _left_lately(self) -> float | None:
+        """`left_s` of a moment ago: with each of many tasks it would take longer, and each asks for it."""
+        began = time.monotonic()
+        if began >= self._next:
+            self._left = self.left_s()
+            ended = time.monotonic()
+            self._next = ended + _ADDING * (ended - began)
+        return self._left
+
     def _times(self) -> str:
-        left = self.left_s()
+        left = self._left_lately()
         spent = f"{duration(time.monotonic() - self.since)} spent"
         return spent if left is None else f"{spent}, about {duration(left)} left"
 
@@ -174,6 +191,8 @@ class Live:
         return f"    cell  {place}{found}  ({self.title})"
 
     def _say(self, text: str, *, style: str = "") -> None:
+        # what a plugin raises may be anything, and a terminal obeys control characters
+        text = "\n".join(map(printable, text.splitlines()))
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -182,7 +201,7 @@ class _Info(ProgressColumn):
 
     def render(self, task: Line) -> Text:
         """The words of a line."""
-        return Text(task.fields["info"](), style="dim")
+        return Text(printable(task.fields["info"]()), style="dim")
 
 
 def duration(seconds: float) -> str:

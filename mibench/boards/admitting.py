@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from mibench.atomic import write_atomically
+from mibench.boards.adding import write_entry
 from mibench.boards.board import ENTRIES, PLUGINS, Access, Board
 from mibench.boards.bundle import Bundle, open_bundle
 from mibench.boards.entry import NAME, Entry
@@ -81,8 +81,7 @@ def admit(
     entry = dataclasses.replace(entry, trust=verdict.trust, submitted=submitted)
     if source is not None:
         write_atomically(board.folder / PLUGINS / f"{entry.plugin}.py", source)
-    text = json.dumps(entry.to_json(), indent=1, sort_keys=True, allow_nan=False)
-    write_atomically(_entry_file(board, taken), f"{text}\n".encode())
+    write_entry(board, taken, entry)
     return taken, entry
 
 

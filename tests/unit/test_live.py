@@ -54,6 +54,19 @@ def test_lines_tell_what_ran_what_failed_and_what_became_of_the_cell(plan: Plan)
     assert watch.title == "1 of 1 cells, 1 failed"
 
 
+def test_a_terminal_gets_no_orders_from_what_a_plugin_raises(plan: Plan) -> None:
+    for terminal in (False, True):
+        watch, text = live(plan, terminal=terminal)
+        failure = Failure("invert", "ValueError", "\x1b]0;owned\x07bad\nluck\x1b[2J")
+        with watch:
+            watch(TaskFailed(next(iter(plan.tasks.values())), failure))
+        told = text.getvalue()
+        assert "owned" in told
+        assert "\x07" not in told
+        assert "\x1b]0" not in told
+        assert "\x1b[2J" not in told
+
+
 def test_lines_tell_what_another_process_is_at(plan: Plan) -> None:
     watch, text = live(plan)
     task = next(iter(plan.tasks.values()))

@@ -355,6 +355,19 @@ def test_no_name_leaves_the_board(
     assert not (board.folder / "plugins").exists()
 
 
+def test_the_command_puts_a_bundle_on_a_board(
+    packed: Packed, board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    boards = ("--boards", str(board.folder.parent))
+    assert main(["board", "add", "faces", str(packed.file), "--as", "armor", *boards]) == 0
+    assert "Its numbers are recomputed." in capsys.readouterr().out.splitlines()
+    entry = read_entry(board.folder / "entries" / "armor.json")
+    assert (entry.trust, entry.title) == ("recomputed", BAD_TITLE)
+    assert main(["board", "add", "faces", str(packed.file), "--title", "x", *boards]) == 2
+    assert "a bundle says itself what it is" in capsys.readouterr().err
+
+
 def test_an_untrue_bundle_becomes_none(good: Members, board: Board, shelf: Path, tmp_path: Path) -> None:
     def better(record: dict[str, Any]) -> None:
         record["estimates"]["fid"]["value"] *= 2
