@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mibench import cli_site
 from mibench.cli_budget import TaskLimit
 from mibench.cli_options import Device, DeviceOption, Jobs
 from mibench.cli_report import console
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mibench.boards.night import Told
 
 board_app = typer.Typer(help="Leaderboards and their nights.", no_args_is_help=True)
+cli_site.register(board_app)
 Boards = Annotated[Path, typer.Option("--boards", help="The folder of boards.")]
 BoardName = Annotated[str, typer.Argument(metavar="BOARD", help="Name of a board.")]
 EntryName = Annotated[str, typer.Argument(metavar="ENTRY", help="Name of an entry, the label of its row.")]

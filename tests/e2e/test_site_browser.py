@@ -265,12 +265,15 @@ def test_everything_is_reached_by_the_keyboard(page: Page, site: Path) -> None:
 )
 def test_axe_finds_no_violation(page: Page, site: Path, name: str, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    # dark pages differ in colors alone; style sheets are not to be loaded again, which the policy forbids
+    rules = {"runOnly": {"type": "rule", "values": ["color-contrast"]}} if scheme == "dark" else {}
+    options = {"preload": False, **rules}
     page.emulate_media(color_scheme=scheme)
     page.goto((site / name).as_uri())
     page.wait_for_timeout(300)
     found = [
         (one["id"], one["impact"], one["nodes"][0]["html"][:200])
-        for one in axe.run(page, options={"preload": False}).response["violations"]
+        for one in axe.run(page, options=options).response["violations"]
     ]
     assert found == []
 

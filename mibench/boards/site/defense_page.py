@@ -155,7 +155,7 @@ def _evidence(sheet: Sheet, record: Json, card: Card) -> dict[str, Any]:
 
 def _alarms(sheet: Sheet, name: str) -> list[Any]:
     """The open alarms of a defense."""
-    return [one for one in (sheet.nights[-1].alarms if sheet.nights else ()) if one.entry == name]
+    return [one for one in (sheet.nights[-1].alarms if sheet.nights else ()) if words.is_of(one, name)]
 
 
 def _nights(sheet: Sheet, name: str) -> list[dict[str, Any]]:
@@ -165,6 +165,7 @@ def _nights(sheet: Sheet, name: str) -> list[dict[str, Any]]:
             "night": night.night,
             "day": words.day(night),
             "status": seen.status.replace("_", " "),
+            "why": plain(seen.why),
             "ran": seen.ran,
             "place": "\N{EN DASH}".join(dict.fromkeys(map(str, seen.ranks))),
             "worst": words.cell(seen.worst),
@@ -172,7 +173,7 @@ def _nights(sheet: Sheet, name: str) -> list[dict[str, Any]]:
             "mc_target": words.cell(seen.mc_target),
             "time": words.seconds(seen.wall_s),
             "memory": words.mebibytes(seen.peak_mib),
-            "alarms": [words.alarm_text(one) for one in night.alarms if one.entry == name],
+            "alarms": [words.alarm_text(one) for one in night.alarms if words.is_of(one, name)],
         }
         for night in reversed(sheet.nights)
         if (seen := night.entries.get(name)) is not None
@@ -196,5 +197,5 @@ def _point(night: Night, name: str) -> dict[str, Any]:
         "mc_target": words.numbers(seen.mc_target),
         "wall_s": seen.wall_s,
         "peak_mib": seen.peak_mib,
-        "alarms": [words.alarm_text(one) for one in night.alarms if one.entry == name],
+        "alarms": [words.alarm_text(one) for one in night.alarms if words.is_of(one, name)],
     }

@@ -48,6 +48,7 @@ def _night(sheet: Sheet, night: Night, before: Night | None) -> dict[str, Any]:
         "ran": night.ran,
         "failed": night.failed,
         "left_out": night.left_out,
+        "rechecked": [plain(cell, 64) for cell in night.rechecked],
         "alarms": words.alarm_values(night.alarms, sheet.files),
         "suspicions": words.alarm_values(night.suspicions, sheet.files),
         "accepted": [{"name": plain(name, 40), "file": sheet.files.get(name, "")} for name in night.accepted],

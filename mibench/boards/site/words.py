@@ -16,7 +16,7 @@ _DOI = re.compile(r"\s*(?:doi:\s*)?(10\.\d{4,9}/[A-Za-z0-9._;()/:-]{1,200})\s*",
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 TITLES = {
     "aa": "worst case of AA", "mc_all": "MC(all)", "mc_target": "MC(l_t)", "wall_s": "time",
-    "peak_mib": "memory", "status": "outcome",
+    "peak_mib": "memory",
 }  # fmt: skip
 NONE = "n/a"
 
@@ -92,10 +92,15 @@ def day(night: Night | None) -> str:
 
 def alarm_text(alarm: Alarm) -> str:
     """What an alarm says, in one sentence."""
-    what = TITLES.get(alarm.what, alarm.what)
+    note = plain(alarm.note)
     nights = f"{alarm.nights} {'night' if alarm.nights == 1 else 'nights'} in a row"
     if alarm.what == "status":
-        return f"A cell failed, {nights}."
+        return " ".join(filter(None, (f"It works no longer, {nights}.", note)))
+    if alarm.what == "record":
+        return (
+            f"Cell {plain(alarm.cell, 64)}, computed again, gave another record{f': {note}' if note else ''}."
+        )
+    what = TITLES[alarm.what]
     form = {"wall_s": seconds, "peak_mib": mebibytes}.get(alarm.what, _percent)
     text = f"{what[0].upper()}{what[1:]} went from {form(alarm.before)} to {form(alarm.now)}"
     low, high = number(alarm.low), number(alarm.high)
@@ -108,13 +113,22 @@ def alarm_values(alarms: Sequence[Alarm], files: Mapping[str, str]) -> list[dict
     """Alarms for a template: who, the page of that defense or nothing, what, whether it is new."""
     return [
         {
-            "name": plain(one.entry, 40),
-            "file": files.get(one.entry, ""),
+            "name": f"attack {plain(one.entry, 40)}" if _is_attack(one) else plain(one.entry, 40),
+            "file": "" if _is_attack(one) else files.get(one.entry, ""),
             "text": alarm_text(one),
             "is_new": one.is_new,
         }
         for one in alarms
     ]
+
+
+def is_of(alarm: Alarm, name: str) -> bool:
+    """Whether an alarm is about the defense of this name."""
+    return alarm.entry == name and not _is_attack(alarm)
+
+
+def _is_attack(alarm: Alarm) -> bool:
+    return alarm.kind == "attack"
 
 
 def paper_address(text: str) -> str:

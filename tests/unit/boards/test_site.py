@@ -297,7 +297,16 @@ def test_alarms_in_words() -> None:
 
     assert told("wall_s") == "Time went from 1.0 min to 2.0 h, 1 night in a row."
     assert told("peak_mib") == "Memory went from 60 MiB to 7,200 MiB, 1 night in a row."
-    assert told("status") == "A cell failed, 1 night in a row."
+    assert told("status", note="GMI failed.") == "It works no longer, 1 night in a row. GMI failed."
+    told_record = told("record", cell="0a1b2c3d4e5f", note="estimates differ")
+    assert told_record == "Cell 0a1b2c3d4e5f, computed again, gave another record: estimates differ."
+
+
+def test_an_alarm_about_an_attack_is_no_defenses() -> None:
+    alarm = Alarm(entry="none", what="aa", before=0.3, now=0.2, nights=2, kind="attack")
+    assert words.alarm_values([alarm], {"none": "defense-none.html"})[0]["name"] == "attack none"
+    assert words.alarm_values([alarm], {"none": "defense-none.html"})[0]["file"] == ""
+    assert not words.is_of(alarm, "none")
 
 
 @pytest.mark.parametrize(
