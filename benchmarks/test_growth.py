@@ -9,6 +9,7 @@ meant; those of parts that are linear lie at 1.3, which leaves room for a busy m
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor, nn
 
 from mibench.attack import Attack, Reconstructions
@@ -24,6 +26,8 @@ from mibench.data.split import Labeled, Split
 from mibench.data.synthetic import SynthFacesData
 from mibench.data.synthfaces import SynthFaces
 from mibench.defense import DefenderView
+from mibench.estimate import Estimates
+from mibench.live import Live
 from mibench.metric import Case
 from mibench.nets import Classifier, NetSpec, build
 from mibench.plan import Plan, build_plan
@@ -31,7 +35,7 @@ from mibench.plugin import Context
 from mibench.record import Record, read_records, write_records
 from mibench.registry import get_attack, get_defense, get_metric
 from mibench.report import comparison
-from mibench.runner import run
+from mibench.runner import TaskDone, TaskStarted, run
 from mibench.store import Artifact, Store
 from mibench.suite import parse_suite
 from mibench.training import Recipe, fit
@@ -43,7 +47,7 @@ LINEAR, SQUARE = 1.3, 2.3
 CLASSES, FEATURES, PEOPLE = 40, 64, 10
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "record-2.jsonl"
 CELLS = (50, 200, 800)
-WALKED = (25, 50, 100, 200)
+WALKED = (20, 200, 1000)  # of five tasks each: 100, 1000 and 5000 tasks
 
 
 def generator() -> torch.Generator:
@@ -164,8 +168,24 @@ def test_harness_over_cells(grow: Grow, tmp_path: Path, monkeypatch: pytest.Monk
 
         return walk
 
-    # no line: each time a task ends, the runner looks through all that wait
-    grow(make, WALKED, most=SQUARE, of="cells", unit="cells", rounds=1)
+    grow(make, WALKED, most=LINEAR, of="cells", unit="cells", rounds=1)
+
+
+def test_display_over_tasks(grow: Grow) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+
+    def make(cells: int) -> Callable[[], object]:
+        plan = plan_of(cells)
+
+        def watch() -> None:
+            live = Live(plan, console, jobs=1, estimates=Estimates("cpu"), todo=set(plan.tasks))
+            for task in plan.tasks.values():
+                live(TaskStarted(task))
+                live(TaskDone(task, "hit"))
+
+        return watch
+
+    grow(make, (20, 200, 800), most=LINEAR, of="cells", unit="cells", rounds=1)
 
 
 def test_plan_over_cells(grow: Grow) -> None:

@@ -49,6 +49,23 @@ def test_a_missing_file_draws_it_again(tmp_path: Path, drawn: list[Path]) -> Non
     assert len(drawn) == 2
 
 
+@pytest.mark.parametrize("name", ["table.py", "templates/page.html.j2"])
+def test_other_code_draws_it_again(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    code = tmp_path / "code"
+    (code / "templates").mkdir(parents=True)
+    for file in ("__init__.py", "table.py", "templates/page.html.j2"):
+        (code / file).write_text("before", encoding="utf-8")
+    monkeypatch.setattr("mibench.report.__file__", str(code / "__init__.py"))
+    benchmark._reported(tmp_path)
+    benchmark._reported(tmp_path)
+    assert len(drawn) == 1
+    (code / name).write_text("after", encoding="utf-8")
+    benchmark._reported(tmp_path)
+    assert len(drawn) == 2
+
+
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"source": 1}'])
 def test_a_broken_note_draws_it_again(tmp_path: Path, drawn: list[Path], broken: str) -> None:
     benchmark._reported(tmp_path)

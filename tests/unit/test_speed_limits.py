@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mibench.cli import main
 from mibench.cli_live import live
 from mibench.errors import RecordError
 from mibench.estimate import Estimates
@@ -27,6 +28,32 @@ from mibench.suite import Suite
 GOLDEN = Path(__file__).parent.parent / "golden" / "record-2.jsonl"
 HELP_S = 0.4  # what `mibench --help` may take on an idle core
 SLACK = 3  # of CPU time where two processes share a core, and its caches with others
+MINI = """
+name = "mini"
+metrics = ["mc_all", "aa"]
+[data]
+size = 16
+channels = 1
+private = 3
+private_images = 4
+test_images = 2
+public = 4
+public_images = 2
+defender = 2
+defender_images = 2
+[targets]
+attacked = 2
+images = 2
+[victim]
+net = "small_vgg"
+width = 4
+recipe = { epochs = 1, batch = 8 }
+[judge]
+net = "softmax_regression"
+recipe = { epochs = 1, batch = 8 }
+[defenses.none]
+[attacks.nearest_public]
+"""
 HEAVY = {"torch", "numpy", "scipy", "pandas", "matplotlib", "pydantic", "jinja2"}
 
 
@@ -65,6 +92,25 @@ def test_a_table_loads_neither_pandas_nor_torch(tmp_path: Path) -> None:
     loaded = loaded_by(["table", str(tmp_path)])
     assert "mibench.report.table" in loaded
     assert not {"pandas", "torch", "scipy", "matplotlib", "jinja2"} & loaded
+
+
+def test_a_run_of_hits_loads_nothing_that_trains_draws_or_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mini.toml").write_text(MINI, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = ["run", "mini.toml", "--device", "cpu", "--jobs"]
+    assert main([*words, "1"]) == 0
+    folder = tmp_path / "results" / "mini"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    loaded = loaded_by([*words, "2"])
+    assert "torch" in loaded  # attacks and defenses cannot be configured without it
+    assert not {"torchvision", "pandas", "matplotlib", "jinja2", "loky", "ray", "opacus"} & loaded
+    # the first of these takes longer than all else together, and torch loads it on the first occasion
+    assert not {"torch._dynamo", "torch.utils.flop_counter", "sympy", "triton"} & loaded
+    after = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    assert {file.name for file in before if after[file] != before[file]} <= {"status.json"}
+    assert after.keys() == before.keys()
 
 
 class Looks:
