@@ -143,7 +143,7 @@ def _caption(sheet: Sheet) -> list[str]:
     facts = [
         (chance, f"Chance level of AA: {chance}."),
         (known, f"The judge ({nets}) recognizes {known} of real test images."),
-        (seeds, f"Seeds: {seeds}."),
+        (seeds, f"{'Seeds' if ' ' in seeds else 'Seed'} {seeds}."),
     ]
     return [text for value, text in facts if value]
 
