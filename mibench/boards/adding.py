@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from mibench.atomic import write_atomically
 from mibench.attack import Attack
 from mibench.boards.board import ENTRIES, PLUGINS, Board
-from mibench.boards.entry import NAME, SCHEMA, Entry, Kind, read_entries
+from mibench.boards.entry import NAME, SCHEMA, Entry, Kind, read_entry
 from mibench.boards.history import read_history
 from mibench.boards.ledger import read_ledger, write_ledger
 from mibench.boards.locking import locked
@@ -79,7 +80,7 @@ def write_entry(board: Board, name: str, entry: Entry) -> None:
     write_atomically(board.folder / ENTRIES / f"{name}.json", text.encode())
 
 
-def remove(board: Board, name: str) -> Entry:
+def remove(board: Board, name: str) -> None:
     """Take an entry off a board, and its plugin's file if no other entry is of it.
 
     Its last numbers stay in the history.
@@ -87,20 +88,31 @@ def remove(board: Board, name: str) -> Entry:
     Raises:
         BoardError: there is no such entry.
     """
-    entries = read_entries(board)
-    if name not in entries:
-        names = ", ".join(entries) or "none"
+    files = {file.stem: file for file in sorted((board.folder / ENTRIES).glob("*.json"))}
+    if name not in files:
+        names = ", ".join(files) or "none"
         raise BoardError(f"board {board.name}, entry {name!r:.60}: is not there. There are: {names}.")
-    entry = entries.pop(name)
-    (board.folder / ENTRIES / f"{name}.json").unlink()
-    if entry.source and not any(one.source and one.plugin == entry.plugin for one in entries.values()):
+    entries = _readable(board)
+    entry = entries.pop(name, None)
+    files[name].unlink()
+    if entry is None or not entry.source:
+        return
+    if not any(one.source and one.plugin == entry.plugin for one in entries.values()):
         (board.folder / PLUGINS / f"{entry.plugin}.py").unlink(missing_ok=True)
-    return entry
+
+
+def _readable(board: Board) -> dict[str, Entry]:
+    """The entries that can be read: a broken one must not keep people from mending the board."""
+    found = {}
+    for file in sorted((board.folder / ENTRIES).glob("*.json")):
+        with contextlib.suppress(BoardError):
+            found[file.stem] = read_entry(file)
+    return found
 
 
 def trust(board: Board, names: Iterable[str]) -> None:
     """Note that the board itself has run entries: whatever came with them, their numbers are re-run."""
-    entries = read_entries(board)
+    entries = _readable(board)
     for name in names:
         if name in entries and entries[name].trust != "re-run":
             write_entry(board, name, replace(entries[name], trust="re-run"))
@@ -171,7 +183,7 @@ def _field(text: str, where: str) -> tuple[str, Any]:
 
 def _check_shared(board: Board, name: str, entry: Entry) -> None:
     """Raise BoardError where another entry is of the same plugin with another source: they share its file."""
-    for other, known in read_entries(board).items():
+    for other, known in _readable(board).items():
         if other != name and known.source and known.plugin == entry.plugin and known.source != entry.source:
             raise BoardError(
                 f"board {board.name}, entry {name}: entry {other} is of another source of '{entry.plugin}'. "

@@ -158,9 +158,8 @@ def first_difference(old: object, new: object, path: str = "") -> str:
     'a.1: was 2, is 3'
     """
     if isinstance(old, dict) and isinstance(new, dict):
-        parts: list[tuple[str, object, object]] = [
-            (str(name), old.get(name), new.get(name)) for name in sorted({*old, *new}, key=str)
-        ]
+        names = sorted({*old, *new}, key=str)
+        parts = [(str(name), old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in names]
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         parts = [(str(i), *pair) for i, pair in enumerate(zip(old, new))]
     else:
@@ -169,8 +168,19 @@ def first_difference(old: object, new: object, path: str = "") -> str:
     return next((one for one in found if one), "")
 
 
+class _Absent:
+    """In place of a value that is not there."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_ABSENT = _Absent()
+
+
 def _same(old: object, new: object) -> bool:
-    return type(old) is type(new) and old == new
+    """Whether two values are one to the last bit: 1, 1.0 and True are not, nor are 0.0 and -0.0."""
+    return type(old) is type(new) and repr(old) == repr(new)
 
 
 def _aa(record: Record) -> float | None:

@@ -1,6 +1,7 @@
 """Nights of a board with all that can go wrong: a crash, a hung plugin, a decline, numbers that change.
 
-Every night is a process of its own, as cron starts it, and everything in it is real but small.
+Everything is real but small: tasks run in worker processes, and the nights that are killed or meet another
+are processes of their own, as cron starts them. The others are commands in this one, which costs a third.
 """
 
 import json
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 
 from mibench.boards.board import Board, read_board
 from mibench.boards.history import Alarm, Night, read_history
+from mibench.cli import main
 from mibench.record import read_records
+from mibench.registry import forget_files
 
 _SUITE = """
 name = "tiny"
@@ -72,9 +75,9 @@ task_limit = "5m"
 _DEFENSE = '''
 """A defense of a test: with labels of other people nobody can be found, with the right ones everybody can."""
 
-import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from mibench.data.split import Labeled
 from mibench.defense import DefenderView, Defense
@@ -112,7 +115,7 @@ class Keeper:
         self.board_folder.mkdir(parents=True)
         (self.board_folder / "suite.toml").write_text(_SUITE, encoding="utf-8")
         (self.board_folder / "board.toml").write_text(_BOARD, encoding="utf-8")
-        self.leaks = False  # of the defense that depends on its surroundings
+        self.weather = folder / "weather"  # where it is there, a defense that looks for it leaks
 
     @property
     def board(self) -> Board:
@@ -122,31 +125,37 @@ class Keeper:
     def nights(self) -> list[Night]:
         return read_history(self.board)
 
-    def command(self, *words: str) -> subprocess.Popen[str]:
-        """Start `mibench board ...`."""
-        argv = [sys.executable, "-m", "mibench", "board", *words, "--boards", str(self.folder / "boards")]
-        surroundings = {**os.environ, "OMP_NUM_THREADS": "1", "TOY_LEAKS": "1" if self.leaks else ""}
+    def words(self, *words: str) -> list[str]:
+        """A command about boards."""
+        return ["board", *words, "--boards", str(self.folder / "boards")]
+
+    def update(self, *words: str) -> list[str]:
+        """The command of a night."""
+        return self.words("update", "--store", str(self.folder / "store"), "--jobs", "1", *words)
+
+    def start(self) -> subprocess.Popen[str]:
+        """Start a night as a process."""
+        argv = [sys.executable, "-m", "mibench", *self.update()]
+        surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings
         )
 
-    def say(self, *words: str) -> str:
+    def say(self, *words: str) -> None:
         """Give a command that must succeed."""
-        with self.command(*words) as process:
-            out, err = process.communicate()
-        assert process.returncode == 0, out + err
-        return out
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start an update."""
-        return self.command("update", "--store", str(self.folder / "store"), "--jobs", "1", *words)
+        assert main(self.words(*words)) == 0
 
     def night(self, *words: str) -> tuple[int, Night]:
         """Run a night: its exit code and its line."""
         before = len(self.nights)
-        with self.start(*words) as process:
-            out, err = process.communicate()
-        assert len(self.nights) == before + 1, out + err
+        code = main(self.update(*words))
+        assert len(self.nights) == before + 1
+        return code, self.nights[-1]
+
+    def ended(self, process: subprocess.Popen[str]) -> tuple[int, Night]:
+        """Wait for a night that was started."""
+        out, err = process.communicate()
+        assert self.nights, out + err
         return process.returncode, self.nights[-1]
 
     def add(self, name: str, *, leaks: str = "False", extra: str = "pass") -> None:
@@ -164,6 +173,12 @@ class Keeper:
         except (OSError, ValueError):
             return {}
         return found
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    yield
+    forget_files()
 
 
 def told(alarms: Sequence[Alarm]) -> list[tuple[str, str, int, bool]]:
@@ -184,7 +199,7 @@ def wait_for(keeper: Keeper, process: subprocess.Popen[str]) -> None:
 def test_fourteen_nights(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path)
     keeper.add("shield")
-    keeper.add("weather", leaks='os.environ.get("TOY_LEAKS")')
+    keeper.add("weather", leaks=f"Path({str(keeper.weather)!r}).exists()")
 
     # 1: everything is new
     code, night = keeper.night()
@@ -220,7 +235,9 @@ def test_fourteen_nights(tmp_path: Path) -> None:
     done_before = set(keeper.ledger()["ran"])
     started = keeper.ledger()["started"]
     assert 0 < len(done_before) < _PER_DEFENSE
-    code, night = keeper.night()
+    with keeper.start() as process:
+        code, night = keeper.ended(process)
+    assert len(keeper.nights) == 4
     assert (code, night.ran, night.started) == (0, _PER_DEFENSE, started)
     assert night.entries["moving"].ran == _PER_DEFENSE
 
@@ -271,7 +288,7 @@ def test_fourteen_nights(tmp_path: Path) -> None:
     assert night.accepted == ("shield",)
 
     # 13 and 14: numbers change and no key does; the cell whose turn it is tells, and tells again
-    keeper.leaks = True
+    keeper.weather.touch()
     cells = {
         one.cell
         for one in read_records(keeper.board_folder / "records.jsonl")

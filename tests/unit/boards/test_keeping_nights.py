@@ -1,0 +1,208 @@
+"""What a night keeps: tries and levels in its ledger, turns of rechecks, entries as files, the lock."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mibench.boards.adding import add, remove, trust
+from mibench.boards.board import Board, read_board
+from mibench.boards.entry import read_entries
+from mibench.boards.ledger import Ledger, Pace, read_ledger, write_ledger
+from mibench.boards.locking import LockedError, locked, night_folder
+from mibench.boards.recheck import first_difference
+from mibench.errors import BoardError, UnknownPluginError
+from mibench.recording import Failure
+from mibench.registry import forget_files
+
+_TOYS = Path(__file__).parents[2] / "e2e" / "plugins"
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Any:
+    folder = tmp_path / "boards" / "b"
+    folder.mkdir(parents=True)
+    text = 'schema = 1\ntitle = "T"\nsuite = "smoke"\naccess = "white-box"\n'
+    (folder / "board.toml").write_text(text, encoding="utf-8")
+    yield read_board(folder)
+    forget_files()
+
+
+def fail(ledger: Ledger, night: int) -> None:
+    ledger.open(night, "now")
+    ledger.failed("k", Failure("train", "TimeLimit", "too long"))
+    ledger.close()
+
+
+def test_failed_task_is_tried_once_more_and_then_given_up() -> None:
+    ledger = Ledger()
+    ledger.open(5, "now")
+    assert ledger.given_up("k") is None
+    ledger.failed("k", Failure("train", "TimeLimit", "too long"))
+    assert ledger.given_up("k") is not None  # a restart of the same night does not try again
+    ledger.close()
+    ledger.open(6, "now")
+    assert ledger.given_up("k") is None
+    fail(ledger, 6)
+    ledger.open(7, "now")
+    why = ledger.given_up("k")
+    assert why is not None
+    assert (why.stage, why.type, why.message) == ("train", "TimeLimit", "too long")
+
+
+def test_night_that_was_begun_is_gone_on_with() -> None:
+    ledger = Ledger()
+    ledger.open(3, "first")
+    ledger.ran.append("k")
+    ledger.open(3, "second")
+    assert (ledger.started, ledger.ran) == ("first", ["k"])
+    ledger.close()
+    ledger.open(4, "third")
+    assert (ledger.started, ledger.ran) == ("third", [])
+
+
+def test_accepted_level_starts_anew() -> None:
+    ledger = Ledger(paces={"x": {"a": Pace(wall_s=1.0)}}, offered={"x": {"m": "d"}, "y": {"n": "e"}})
+    ledger.accept("x", 9)
+    assert (ledger.accepted, ledger.paces, ledger.levels) == ({"x": 9}, {}, {"m": "d"})
+    assert ledger.offered == {"y": {"n": "e"}}
+
+
+def test_ledger_survives_its_file_and_damage_is_told(tmp_path: Path) -> None:
+    assert read_ledger(tmp_path) == Ledger()
+    ledger = Ledger(night=2, started="s", ran=["k"], paces={"x": {"a": Pace(wall_s=1.0, work=None)}})
+    ledger.failed("k", Failure("train", "E", "m"))
+    write_ledger(tmp_path, ledger)
+    assert read_ledger(tmp_path) == ledger
+    (tmp_path / "ledger.json").write_text('{"night": "two"}', encoding="ascii")
+    with pytest.raises(BoardError, match=r"ledger\.json: 'night' is wrong .* Or remove it"):
+        read_ledger(tmp_path)
+
+
+@given(_JSON, _JSON)
+def test_difference_is_found_exactly_where_json_differs(one: Any, other: Any) -> None:
+    assert first_difference(one, one) == ""
+    differs = json.dumps(one, sort_keys=True) != json.dumps(other, sort_keys=True)
+    assert bool(first_difference({"x": one}, {"x": other})) == differs
+
+
+def test_difference_names_its_place() -> None:
+    old = {"hits": {"3": "0110"}, "aa": {"value": 0.5}}
+    assert first_difference(old, {**old, "aa": {"value": 0.25}}) == "aa.value: was 0.5, is 0.25"
+    assert first_difference(old, {"aa": {"value": 0.5}}).startswith("hits: was {'3': '0110'}, is nothing")
+
+
+def test_built_in_plugin_with_fields_is_an_entry(board: Board) -> None:
+    made = add(board, "mid", name="mid_weak", params=["beta=0.001"], told={"authors": "A"})
+    assert read_entries(board) == {"mid_weak": made}
+    assert (made.kind, made.source, made.params, made.authors) == ("defense", "", {"beta": 0.001}, "A")
+    assert made.title  # of the card
+    assert add(board, "gmi").kind == "attack"
+    remove(board, "gmi")
+    assert list(read_entries(board)) == ["mid_weak"]
+
+
+def test_source_of_a_file_is_kept_as_long_as_an_entry_is_of_it(board: Board) -> None:
+    file = board.folder / "plugins" / "toy_short.py"
+    one = add(board, str(_TOYS / "toy_short.py"))
+    add(board, str(_TOYS / "toy_short.py"), name="longer", params=["epochs=2"])
+    assert file.read_bytes() == (_TOYS / "toy_short.py").read_bytes()
+    assert one.source
+    remove(board, "toy_short")
+    assert file.is_file()
+    remove(board, "longer")
+    assert not file.exists()
+
+
+def test_other_source_of_a_plugin_that_stands_there_is_refused(board: Board, tmp_path: Path) -> None:
+    add(board, str(_TOYS / "toy_short.py"))
+    changed = tmp_path / "toy_short.py"
+    changed.write_text((_TOYS / "toy_short.py").read_text("utf-8") + "# changed\n", encoding="utf-8")
+    with pytest.raises(BoardError, match="toy_short is of another source"):
+        add(board, str(changed), name="second")
+    assert add(board, str(changed)).source != ""  # the entry itself may change
+    assert (board.folder / "plugins" / "toy_short.py").read_bytes() == changed.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("what", "options", "said"),
+    [
+        ("mid", {"name": "../up"}, "is no name"),
+        ("mid", {"name": "a" * 41}, "is no name"),
+        ("mid", {"params": ["beta"]}, "sets no field"),
+        ("mid", {"params": ["beta=much"]}, "'beta' is wrong"),
+        ("mid", {"params": ["gamma=1"]}, "no field 'gamma'"),
+        ("mid+rounding", {}, "is no name"),
+    ],
+)
+def test_wrong_entry_is_told(board: Board, what: str, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(BoardError) as refused:
+        add(board, what, **options)
+    assert said in str(refused.value)
+    assert not (board.folder / "entries").exists()
+
+
+def test_unknown_names_are_told(board: Board) -> None:
+    with pytest.raises(UnknownPluginError, match="Did you mean"):
+        add(board, "bidoo")
+    with pytest.raises(BoardError, match=r"is not there\. There are: none"):
+        remove(board, "mid")
+
+
+def test_broken_entry_can_be_removed(board: Board) -> None:
+    add(board, "mid")
+    (board.folder / "entries" / "torn.json").write_text("{", encoding="ascii")
+    add(board, "bido")
+    remove(board, "torn")
+    assert list(read_entries(board)) == ["bido", "mid"]
+
+
+def test_what_the_board_ran_is_marked(board: Board) -> None:
+    add(board, "mid")
+    add(board, "bido")
+    trust(board, ["mid", "gone"])
+    assert {name: one.trust for name, one in read_entries(board).items()} == {
+        "mid": "re-run",
+        "bido": "self-reported",
+    }
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from mibench.boards.board import read_board
+from mibench.boards.locking import locked
+with locked(read_board(Path(sys.argv[1]))):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_lock_is_free_as_soon_as_its_holder_is_dead(board: Board) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(board.folder)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with (
+            pytest.raises(LockedError, match=f"^board b: process {holder.pid}, at work since 20"),
+            locked(board),
+        ):
+            pass
+        holder.kill()
+        holder.wait()
+        with locked(board) as folder:
+            assert folder == night_folder(board)
+            assert json.loads((folder / "holder.json").read_text("ascii"))["pid"] == os.getpid()
+    assert (folder / ".gitignore").read_text("ascii") == "*\n"
