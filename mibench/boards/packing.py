@@ -47,7 +47,7 @@ from mibench.record import Record, read_records
 from mibench.registry import get_attack, get_defense, load_plugin_file, source_digest
 from mibench.report.frame import may_show_images
 from mibench.store import Artifact, Store
-from mibench.suite import Entry, parse_suite
+from mibench.suite import Entry, Suite, parse_suite
 from mibench.task import Cell
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # the first that a zip file can name
@@ -111,11 +111,7 @@ def pack(
     folder = results / "cells" / records[0].cell
     _load_plugins(results, records)
     tables = merged_tables(results, records)
-    text = suite_text(tables)
-    raw = tomllib.loads(text)
-    if split is not None:
-        raw["data"] = {"kind": "prepared", "split": str(split.absolute())}
-    suite = parse_suite(raw, where=f"suite {results.name}", folder=folder)
+    suite = _suite(tables, folder, split, f"suite {results.name}")
     plan = build_plan(suite)
     cells = _planned(plan, records, results)
     plugin, source = _plugin(plan, kind, label)
@@ -147,6 +143,14 @@ def pack(
     read_submitted(members[RECORDS], f"results {results}")
     write_atomically(out, zipped({MANIFEST: manifest.to_bytes(), **members}))
     return Packed(out, manifest, len(records), is_withheld)
+
+
+def _suite(tables: Mapping[str, Any], folder: Path, split: Path | None, where: str) -> Suite:
+    """The suite of merged tables, read as a file in a cell's folder would be."""
+    raw = tomllib.loads(suite_text(tables))
+    if split is not None:
+        raw["data"] = {"kind": "prepared", "split": str(split.absolute())}
+    return parse_suite(raw, where=where, folder=folder)
 
 
 def zipped(members: Mapping[str, bytes]) -> bytes:
