@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -93,7 +94,7 @@ def test_an_installed_package_is_found_by_name_and_its_tests_pass(tmp_path: Path
     tested = subprocess.run(
         [sys.executable, *words],
         cwd=root,
-        env={"PYTHONPATH": str(lib)},
+        env=os.environ | {"PYTHONPATH": str(lib)},
         capture_output=True,
         text=True,
         check=False,
