@@ -108,10 +108,9 @@ def pack(
         MibenchError: the results or the plugin cannot be read.
     """
     records = _own_records(results, kind, label)
-    folder = results / "cells" / records[0].cell
     _load_plugins(results, records)
     tables = merged_tables(results, records)
-    suite = _suite(tables, folder, split, f"suite {results.name}")
+    suite = _suite(tables, results / "cells" / records[0].cell, split, f"suite {results.name}")
     plan = build_plan(suite)
     cells = _planned(plan, records, results)
     plugin, source = _plugin(plan, kind, label)
