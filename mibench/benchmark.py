@@ -117,13 +117,6 @@ def bench(
     num_jobs = jobs or pick_jobs(where)
     status = _status_of(plan, folder, shelf, jobs=num_jobs, device=where, budget=budget, left_s=left_s)
     failures: list[str] = []
-
-    def watch(event: Event) -> None:
-        if isinstance(event, TaskFailed):
-            failures.append(f"{event.task.title} ({event.task.stage})\n{event.failure.trace}\n")
-        status(event)
-        on_event(event)
-
     with _refusing(folder), status:
         sweep(folder)
         records = run(
@@ -131,7 +124,7 @@ def bench(
             shelf,
             jobs=num_jobs,
             device=where,
-            on_event=watch,
+            on_event=_noting(failures, status, on_event),
             results=folder,
             executor=executor,
             until=math.inf if budget is None else time.monotonic() + budget.budget_s,
@@ -143,6 +136,18 @@ def bench(
         _tell_left_out(folder, left_out, budget)
         export_images(ended, shelf, records, folder, device=where)
         return Bench(records, folder, _reported(folder) if records else [], left_out)
+
+
+def _noting(failures: list[str], *watchers: OnEvent) -> OnEvent:
+    """Tells watchers of every event, and leaves the traces of failed tasks in a list."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, TaskFailed):
+            failures.append(f"{event.task.title} ({event.task.stage})\n{event.failure.trace}\n")
+        for watcher in watchers:
+            watcher(event)
+
+    return watch
 
 
 def _status_of(

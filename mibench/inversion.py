@@ -123,12 +123,12 @@ def invert_latents(
         is_any_end=is_any_end,
         penalty=penalty,
     )
-    at_once = max(1, ctx.max_batch // (restarts * max(per_step, ends)))  # whole reconstructions
-    return _solved(run, targets, restarts, at_once)
+    return _solved(run, targets, restarts, images=restarts * max(per_step, ends))
 
 
-def _solved(run: _Run, targets: Tensor, restarts: int, at_once: int) -> Reconstructions:
-    """Reconstructions of targets (B,), so many at once, each with so many restarts."""
+def _solved(run: _Run, targets: Tensor, restarts: int, *, images: int) -> Reconstructions:
+    """Reconstructions of targets (B,), each with so many restarts; each holds so many images at once."""
+    at_once = max(1, run.ctx.max_batch // images)  # whole reconstructions
     noise, before = run.ctx.noise(targets), repeats(targets)
 
     def solve(rows: slice) -> Part:
