@@ -93,6 +93,7 @@ def bench(
     budget: Choice | None = None,
     left_s: Callable[[], float | None] | None = None,
     task_limit_s: float | None = None,
+    served: bool = False,
 ) -> Bench:
     """Run a plan and write everything under `out/<suite>`; what lay there from another run is replaced.
 
@@ -107,6 +108,7 @@ def bench(
         budget: the choice that `plan` is part of; no task starts after its time.
         left_s: seconds that are probably left, for `status.json`.
         task_limit_s: see `mibench.runner.run`.
+        served: see `mibench.runner.run`.
 
     Raises:
         MibenchError: the device is not there, or a folder cannot be read or written.
@@ -129,6 +131,7 @@ def bench(
             executor=executor,
             until=math.inf if budget is None else time.monotonic() + budget.budget_s,
             task_limit_s=task_limit_s,
+            served=served,
         )
         _tell_failures(folder, failures)
         _drop_other_cells(folder, records)

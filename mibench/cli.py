@@ -32,6 +32,7 @@ from mibench.cli_options import (
     Out,
     Plugins,
     Seeds,
+    Served,
     SplitFile,
     StoreOption,
     SuiteName,
@@ -60,9 +61,9 @@ app = typer.Typer(
 app.add_typer(zoo_app, name="zoo")
 app.add_typer(reported_app, name="reported")
 app.add_typer(data_app, name="data")
-app.add_typer(submit_app, name="submit")
 app.add_typer(board_app, name="board")
 app.add_typer(new_app, name="new")
+app.add_typer(submit_app, name="submit")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,6 +117,7 @@ def run(
     ray_address: RayAddress = None,
     budget: Budget = None,
     task_limit: TaskLimit = None,
+    serve_victims: Served = False,
 ) -> None:
     """Run a suite and write its records, tables, figures and pages.
 
@@ -123,7 +125,9 @@ def run(
     """
     plan = _plan(suite, defense, attack, plugin, seed, split=split, zoo=not no_zoo)
     to = Where(executor, ray_address)
-    _carry_out(plan, device, jobs, out, store, where=to, budget=budget, task_limit=task_limit)
+    _carry_out(
+        plan, device, jobs, out, store, where=to, budget=budget, task_limit=task_limit, served=serve_victims
+    )
 
 
 @app.command()
@@ -255,6 +259,7 @@ def _carry_out(
     where: Where = LOCAL,
     budget: str | None = None,
     task_limit: str | None = None,
+    served: bool = False,
 ) -> None:
     """Run a plan, show how it goes, and print what it gave; typer.Exit where it stopped or a cell failed."""
     from mibench.benchmark import bench, pick_device
@@ -282,6 +287,7 @@ def _carry_out(
                     budget=choice,
                     left_s=watch.left_s,
                     task_limit_s=None if task_limit is None else parse_duration(task_limit),
+                    served=served,
                 )
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from here.", file=sys.stderr)

@@ -84,6 +84,13 @@ StoreOption = Annotated[
         help="Artifacts, shared by all runs; also s3://BUCKET/PATH or gs://BUCKET/PATH. Default: OUT/store.",
     ),
 ]
+Served = Annotated[
+    bool,
+    typer.Option(
+        "--serve-victims",
+        help="Run attacks that hold no weights in processes of their own, without the victim.",
+    ),
+]
 NoZoo = Annotated[bool, typer.Option("--no-zoo", help="Train every prior, also those in the zoo.")]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", min=0, help="In place of the suite's seeds.")]
 SplitFile = Annotated[

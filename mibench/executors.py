@@ -69,7 +69,7 @@ class Pool:
         self.jobs = jobs
         self.on_progress = on_progress
         self.pool: Any = None  # loky has no types
-        self.flying: dict[Future[Outcome], Job] = {}
+        self.flying: dict[Future[Outcome | None], Job] = {}
         self.refused: list[Job] = []
         self.seen: dict[str, str] = {}
         self.clocks = Clocks()
@@ -138,7 +138,7 @@ class Pool:
             self.on_progress(job, done, total, values)
 
 
-def _result(job: Job, future: Future[Outcome]) -> Outcome | None:
+def _result(job: Job, future: Future[Outcome | None]) -> Outcome | None:
     try:
         return future.result()
     except BrokenProcessPool:

@@ -167,6 +167,12 @@ def at_once(rows: int, what: str) -> int:
     return rows if room is None else min(rows, room.fitting.get(what, rows))
 
 
+def learned() -> dict[str, int]:
+    """By what was computed, the rows that fitted so far in this task where more did not."""
+    room = _ROOM.get()
+    return {} if room is None else dict(room.fitting)
+
+
 def learn(what: str, rows: int) -> None:
     """Remember that no more than `rows` fitted, for the rest of the task."""
     room = _ROOM.get()

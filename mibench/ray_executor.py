@@ -160,8 +160,8 @@ class RayExecutor:
             self.on_progress(job, done, total, values)
 
 
-def _work_for(job: Job, home: Home) -> Outcome:
-    """Do a job in a Ray worker.
+def _work_for(job: Job, home: Home) -> Outcome | None:
+    """Do a job in a Ray worker; None as `work` gives it.
 
     Raises:
         ClusterError: this node has another mibench, or does not see the store.
@@ -190,7 +190,7 @@ def _result(job: Job, ref: Any) -> Outcome | None:  # noqa: ANN401 - Ray's refer
     import ray
 
     try:
-        outcome: Outcome = ray.get(ref)
+        outcome: Outcome | None = ray.get(ref)
     except ray.exceptions.RayTaskError as error:  # the job or its outcome cannot travel, or the node is unfit
         if isinstance(error.cause, ClusterError):
             raise ClusterError(str(error.cause)) from None
@@ -199,7 +199,7 @@ def _result(job: Job, ref: Any) -> Outcome | None:  # noqa: ANN401 - Ray's refer
         raise ClusterError(f"ray: cannot start '{job.task.title}' ({first_line(str(error))}).") from error
     except ray.exceptions.RayError:
         return None
-    if outcome.failure is None:
+    if outcome is not None and outcome.failure is None:
         _await_artifact(job)
     return outcome
 

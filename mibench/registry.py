@@ -140,6 +140,11 @@ def loaded_files() -> tuple[Path, ...]:
     return tuple(_file_plugins)
 
 
+def loaded_attacks() -> dict[Path, type[Attack[Any]]]:
+    """The attacks that came from single files, by path."""
+    return {file: plugin for file, (_, plugin) in _file_plugins.items() if issubclass(plugin, Attack)}
+
+
 def forget_files() -> None:
     """Forget every plugin that came from a single file, as if none had been loaded."""
     _file_plugins.clear()

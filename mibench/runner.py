@@ -24,6 +24,7 @@ from mibench.lease_objects import leases_of
 from mibench.plan import Plan
 from mibench.record import Record, write_lines, write_records
 from mibench.recording import Failure, failed_record, measured_record
+from mibench.serving_jobs import maker_of
 from mibench.store import Artifact, Store
 from mibench.task import Cell, Task
 from mibench.waiting import Waiting, ranks
@@ -107,6 +108,7 @@ def run(
     executor: MakeExecutor | None = None,
     until: float = math.inf,
     task_limit_s: float | None = None,
+    served: bool = False,
 ) -> list[Record]:
     """Make what is missing, and return the record of every cell in plan order.
 
@@ -124,7 +126,7 @@ def run(
         executor: makes what runs the tasks in place of `jobs` workers of this machine.
         until: time of `time.monotonic` after which no task starts; cells that are open then have no record.
         task_limit_s: seconds after which a task that still runs is stopped and has failed; None for no limit.
-            With one, even a single job runs in a process of its own, which can be stopped.
+        served: whether attacks without weights run apart from their victims; see `mibench.serving_jobs`.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -132,8 +134,7 @@ def run(
         KeyboardInterrupt: after the workers were stopped; the next run goes on from the last whole artifact.
     """
     where = find_device(device)
-    if task_limit_s is not None and executor is None:
-        executor = partial(Pool, jobs)
+    executor = maker_of(executor, jobs, served=served, is_limited=task_limit_s is not None)
     walk = _Run(plan, store, jobs=jobs, device=where, on_event=on_event, results=results, executor=executor)
     walk.until, walk.task_limit_s = until, task_limit_s
     return walk.go()

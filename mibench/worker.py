@@ -22,6 +22,7 @@ from mibench.key import Key
 from mibench.plugin import Progress
 from mibench.recording import Failure
 from mibench.registry import get_attack, get_defense, get_metric, load_plugin_file
+from mibench.serving import AttackKilledError, Served, served_stage
 from mibench.stages import execute
 from mibench.stages.work import check_source, prior_spec_of
 from mibench.store import Store
@@ -42,6 +43,7 @@ class Job:
         device: name of the device to compute on.
         plugin_files: single-file plugins that the task may need.
         limit_s: seconds after which the task has failed; None for no limit.
+        served: how its attack runs in a process of its own; None runs the task's plugin in this one.
     """
 
     task: Task
@@ -49,6 +51,7 @@ class Job:
     device: str
     plugin_files: tuple[Path, ...] = ()
     limit_s: float | None = None
+    served: Served | None = None
 
     @property
     def folder(self) -> Path:
@@ -112,8 +115,10 @@ def _end_with(parent: int) -> None:
     os._exit(1)  # sys.exit would end this thread alone
 
 
-def work(job: Job, on_progress: Progress | None = None) -> Outcome:
+def work(job: Job, on_progress: Progress | None = None) -> Outcome | None:
     """Do a task and store its artifact; whatever the plugin raises becomes a Failure.
+
+    None where an attack that runs apart was killed, as an executor answers for a worker that was.
 
     Args:
         job: the task and where it runs.
@@ -127,21 +132,25 @@ def work(job: Job, on_progress: Progress | None = None) -> Outcome:
                 _FileProgress(job.progress_file).write(0, 0, {})  # its clock starts
             for file in job.plugin_files:
                 load_plugin_file(file)
-            _check_sources(job.task)
+            if job.served is None:  # else the other process does
+                _check_sources(job.task)
             reset_peak(device)
             began = time.process_time()
             with _scratch(job) as scratch:
                 report = on_progress or _FileProgress(job.progress_file)
-                artifact = execute(job.task, store, device=device, scratch=scratch, on_progress=report)
+                by = None if job.served is None else served_stage(job.served)
+                artifact = execute(job.task, store, device=device, scratch=scratch, on_progress=report, by=by)
             store.put(job.task.key, artifact)
             cost: dict[str, float | str] = {
                 "wall_s": time.monotonic() - started,
                 "cpu_s": time.process_time() - began,
-                "peak_mib": peak_mib(device),
+                "peak_mib": peak_mib(device) + artifact.costs.get("attack_peak_mib", 0.0),
                 "device": device.type,
                 **artifact.costs,
             }
             store.put_cost(job.task.key, cost)
+        except AttackKilledError:
+            return None
         except Exception as error:
             wall_s = time.monotonic() - started
             # not a subclass: a plugin may have a StoreError of its own

@@ -43,7 +43,13 @@ _MEASURED = frozenset({"answer", "measure"})  # float32 on every device, see mib
 
 
 def execute(
-    task: Task, store: Store, *, device: torch.device, scratch: Path, on_progress: Progress | None = None
+    task: Task,
+    store: Store,
+    *,
+    device: torch.device,
+    scratch: Path,
+    on_progress: Progress | None = None,
+    by: Callable[[Work], Artifact] | None = None,
 ) -> Artifact:
     """The artifact of a task; its inputs must lie in the store, and it is not yet put there.
 
@@ -53,6 +59,7 @@ def execute(
         device: where to compute.
         scratch: the only folder that plugins may write to.
         on_progress: called with (steps done, steps in all, named losses).
+        by: does the work; None takes the stage's own function.
 
     Raises:
         StoreError: an input is missing.
@@ -68,7 +75,7 @@ def execute(
         ctx = Context(seed=task.task_seed, device=device, scratch=folder, max_batch=rows)
         if on_progress is not None:
             ctx = dataclasses.replace(ctx, on_progress=on_progress)
-        return STAGES[task.stage](Work(task, store, ctx))
+        return (by or STAGES[task.stage])(Work(task, store, ctx))
 
     advice = "Take a smaller net, smaller images or smaller batches, or another device."
     with watched() as room, (exact if task.stage in _MEASURED else rounded)(device):

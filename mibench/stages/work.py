@@ -99,6 +99,9 @@ def prior_spec_of(locator: dict[str, Any]) -> PriorSpec | None:
     owner = locator.get("prior_from")
     if owner is None:
         return None
+    if "spec" in owner:  # of an attack whose code this process does not load
+        spec: PriorSpec = owner["spec"]
+        return spec
     if owner["family"] == "attack":
         attack: Attack[Any] = get_attack(owner["name"]).from_params(owner["params"])
         return attack.prior_spec()

@@ -46,7 +46,8 @@ def test_reports_of_a_worker_reach_the_main_process(tmp_path: Path, monkeypatch:
     job = Job(task(), tmp_path, "cpu")
     pool = Pool(2, lambda _job, done, total, values: heard.append((done, total, values)))
     clock = iter([1.0, 1.1, 2.0])
-    monkeypatch.setattr("mibench.worker.time.monotonic", lambda: next(clock))
+    # not the function itself, which the clocks of the pool ask too
+    monkeypatch.setattr("mibench.worker.time", SimpleNamespace(monotonic=lambda: next(clock)))
     report = worker._FileProgress(job.progress_file)
     report(1, 9, {"loss": 0.5})
     pool._pass_progress(job)
@@ -72,7 +73,7 @@ def test_job_that_a_broken_pool_refuses_counts_as_killed(
 
 
 def test_outcome_that_cannot_travel_is_a_failure(tmp_path: Path) -> None:
-    future: Future[Outcome] = Future()
+    future: Future[Outcome | None] = Future()
     future.set_exception(pickle.PicklingError("no way"))
     pool, job = Pool(2, lambda *_: None), Job(task(), tmp_path, "cpu")
     pool.flying[future] = job
