@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,6 +20,10 @@ T = TypeVar("T")
 Progress = Callable[[int, int, dict[str, float]], None]
 WINDOW_S = 1.0  # a window of many steps, whose events still fit into memory
 _LEAST_S = 0.02  # a shorter window begins where a task reports for the last time: the whole is taken then
+
+
+class _SeenEnoughError(Exception):
+    """Ends a task whose window is over."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,14 @@ class Window:
         self._is_over = False
 
     def report(self, _done: int, _total: int, _values: dict[str, float]) -> None:
-        """Take a task's report: begin, go on, or end."""
+        """Take a task's report: begin, go on, or end, which ends the task too: its result is not wanted."""
         if self.is_whole or self._is_over:
             return
         if self._profile is None:
             self.begin()
         elif time.perf_counter() - self._began >= WINDOW_S:
             self.end()
+            raise _SeenEnoughError
 
     def begin(self) -> None:
         """Begin to watch, once what was asked for before is done."""
@@ -102,7 +108,8 @@ def watched(work: Callable[[Progress], T], device: torch.device) -> Idle | None:
         if is_whole:
             window.begin()
         try:
-            work(window.report)
+            with suppress(_SeenEnoughError):
+                work(window.report)
         finally:
             window.end()
         if (found := window.idle()) is not None:

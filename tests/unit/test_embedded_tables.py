@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [
     page
-    for page in (ROOT / "README.md", *sorted((ROOT / "results").glob("*/README.md")))
+    for page in (
+        ROOT / "README.md",
+        ROOT / "docs" / "gpu.md",
+        *sorted((ROOT / "results").glob("*/README.md")),
+    )
     if "<!-- table:" in page.read_text(encoding="utf-8")
 ]
 
