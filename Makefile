@@ -69,7 +69,7 @@ demo: $(STAMP)  ## Install, run the suite `quick`, print its table and name the 
 	$(BIN)/mibench run quick
 
 readme: $(STAMP)  ## Fill tables and write the pages of attacks and defenses from the committed records.
-	$(BIN)/python docs/embed_table.py README.md results/*/README.md
+	$(BIN)/python docs/embed_table.py README.md docs/gpu.md results/*/README.md
 	$(BIN)/python docs/plugin_pages.py
 	$(BIN)/python docs/data_page.py
 

@@ -2,13 +2,14 @@
 
 A table stands between `<!-- table: RESULTS METRIC,METRIC -->` and `<!-- /table -->`; "by-defense" or "paired"
 in the place of the metrics takes that table. "claims" takes those of a reproduced table; the ones about one
-attack of several are left out.
+attack of several are left out. "stages" takes the rows of a profile, "expected-SUITE" the page of that name.
 Usage: python docs/embed_table.py README.md results/quick/README.md
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import re
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from mibench.record import read_records
 from mibench.report.by_defense import by_defense
 from mibench.report.escape import markdown
 from mibench.report.paired import differences, to_markdown
+from mibench.report.profile_page import stages
 from mibench.report.table import comparison
 
 MARKED = re.compile(r"(<!-- table: (\S+) (\S+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -42,6 +44,11 @@ def _table(found: re.Match[str], root: Path) -> str:
     start, folder, metrics, end = found.groups()
     if metrics == "claims":
         return f"{start}{_claims(root / folder / 'claims.csv')}\n{end}"
+    if metrics == "stages":
+        profile = json.loads((root / folder / "profile.json").read_text(encoding="utf-8"))
+        return f"{start}{stages(profile)}\n{end}"
+    if metrics.startswith("expected-"):
+        return f"{start}{(root / folder / f'{metrics}.md').read_text(encoding='utf-8').strip()}\n{end}"
     records = read_records(root / folder / "records.jsonl")
     if metrics == "by-defense":
         text = by_defense(records)

@@ -44,7 +44,7 @@ def page(profile: Mapping[str, Any]) -> str:
         "",
         f"{where}. Peaks: {peaks}.",
         "",
-        *_table(profile["stages"], ("stage",), total),
+        stages(profile),
         "",
         "## By plugin",
         "",
@@ -54,6 +54,11 @@ def page(profile: Mapping[str, Any]) -> str:
         *_notes(profile),
     ]
     return "\n".join(lines)
+
+
+def stages(profile: Mapping[str, Any]) -> str:
+    """The rows of the stages and their sum, as a Markdown table."""
+    return "\n".join(_table(profile["stages"], ("stage",), profile["total"]))
 
 
 def _table(rows: Sequence[Row], names: tuple[str, ...], total: Row) -> list[str]:
