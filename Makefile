@@ -18,7 +18,7 @@ KILLS ?= 100
 export OMP_NUM_THREADS := 1
 
 .NOTPARALLEL:
-.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo readme check chaos clean
+.PHONY: help install fmt lint type test test-slow contract toy lock site bench demo readme docs transcripts check chaos clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,15 @@ readme: $(STAMP)  ## Fill tables and write the pages of attacks and defenses fro
 	$(BIN)/python docs/embed_table.py README.md docs/gpu.md results/*/README.md
 	$(BIN)/python docs/plugin_pages.py
 	$(BIN)/python docs/data_page.py
+	$(BIN)/python docs/cli_page.py
+	$(BIN)/python docs/suite_keys.py
+	$(BIN)/python docs/statistics_page.py
+
+docs: $(STAMP)-docs  ## Build the pages of docs/ into docs/_build/html; a warning is an error.
+	$(BIN)/python -m sphinx -q -n -W --keep-going -b html docs docs/_build/html
+
+transcripts: $(STAMP)-test  ## Run the transcripts of the pages, and write what has changed.
+	$(BIN)/python docs/transcripts.py
 
 check: lint type test  ## Run all that CI runs.
 
@@ -88,6 +97,10 @@ $(STAMP): | $(BIN)/python
 
 $(STAMP)-test: | $(BIN)/python
 	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $(STAMP) $@
+
+$(STAMP)-docs: | $(BIN)/python
+	$(BIN)/python -m pip install -q -e '.[docs]'
 	touch $(STAMP) $@
 
 $(STAMP)-dev: | $(BIN)/python

@@ -1,6 +1,6 @@
 """The contract checks: what `mibench check` asks of a plugin, and the tests of every built-in one.
 
-Public, so that a package with plugins of its own tests them alike:
+Public, so that a package with plugins of its own tests them alike::
 
     @pytest.mark.parametrize("check", checks_for(MyAttack), ids=lambda check: check.name)
     def test_contract(check):
