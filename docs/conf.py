@@ -38,7 +38,7 @@ suppress_warnings = ["misc.highlighting_failure"]
 html_theme = "furo"
 html_title = "mibench"
 # a transcript of 100 columns fits the page
-_CODE = {"code-font-size": "var(--font-size--small--2)"}
+_CODE = {"code-font-size": "var(--font-size--small--3)"}
 html_theme_options = {"light_css_variables": _CODE, "dark_css_variables": _CODE, "navigation_with_keys": True}
 html_show_sphinx = False
 html_copy_source = False
