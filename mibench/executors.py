@@ -99,6 +99,7 @@ class Pool:
         refused, self.refused = self.refused, []
         ended = [(job, _result(job, future)) for future in done for job in [self.flying.pop(future)]]
         for job in (*refused, *(job for job, _ in ended)):
+            job.drop_progress()
             self.clocks.stop(job)
         return [*((job, None) for job in refused), *ended, *self._stop_late()]
 
@@ -107,7 +108,7 @@ class Pool:
         if self.pool is not None:
             self.pool.shutdown(wait=True, kill_workers=True)
         for job in self.flying.values():
-            job.progress_file.unlink(missing_ok=True)
+            job.drop_progress()
             self.clocks.stop(job)
         self.flying.clear()
         self.refused.clear()

@@ -99,6 +99,7 @@ class RayExecutor:
                 self._pass_progress(job)
         ended = [(job, _result(job, ref)) for ref in done for job in [self.flying.pop(ref)]]
         for job, _ in ended:
+            job.drop_progress()
             self.clocks.stop(job)
         ended += self._stop_late()
         if not self.flying:
@@ -115,8 +116,7 @@ class RayExecutor:
                     ray.cancel(ref, force=True)
                 ray.wait(list(self.flying), num_returns=len(self.flying), timeout=_STOP_S)
         for job in self.flying.values():
-            with contextlib.suppress(OSError):
-                job.progress_file.unlink(missing_ok=True)
+            job.drop_progress()
         self.flying.clear()
         self._unmark()
 

@@ -157,7 +157,7 @@ class Folder:
 
     def sweep(self) -> None:
         """See `Shelf`."""
-        sweep_folder(self.root, ("*/*.tmp-*", "*/*.corrupt-*", f"*/*/{COST}.tmp-*"))
+        sweep_folder(self.root, ("*/*.tmp-*", "*/*.corrupt-*", f"*/*/{COST}.tmp-*", "progress/*.json"))
 
 
 def sweep_folder(root: Path, patterns: Iterable[str]) -> None:

@@ -63,6 +63,11 @@ class Job:
         """Where a worker process says how far it is."""
         return self.folder / "progress" / f"{self.task.key}.json"
 
+    def drop_progress(self) -> None:
+        """Remove what a worker said about how far it is: one that was killed leaves it."""
+        with contextlib.suppress(OSError):
+            self.progress_file.unlink(missing_ok=True)
+
 
 @dataclass(frozen=True)
 class Outcome:
