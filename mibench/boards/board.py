@@ -128,6 +128,11 @@ class Board:
         return self.folder.name
 
     @property
+    def is_served(self) -> bool:
+        """Whether a second process answers for victims: its attacks may hold no weights; docs/adr/0008."""
+        return self.rules.access != "white-box"
+
+    @property
     def suite(self) -> str | Path:
         """What `mibench.suite.load_suite` takes: the path of the board's own suite, or a built-in's name."""
         return self.folder / self.rules.suite if self.rules.suite.endswith(".toml") else self.rules.suite
