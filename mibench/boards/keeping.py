@@ -16,6 +16,7 @@ from mibench.key import Key
 from mibench.plan import Plan
 from mibench.record import Json, Record, read_records, write_lines, write_records
 from mibench.recording import Failure, failed_record
+from mibench.store import Store
 from mibench.task import Cell
 
 COSTS = "costs.jsonl"
@@ -29,6 +30,25 @@ def read_known(board: Board) -> list[Record]:
     """
     file = board.folder / RECORDS
     return read_records(file) if file.is_file() else []
+
+
+def settled(plan: Plan, known: Iterable[Record], store: Store) -> list[Cell]:
+    """The cells that need no store: the board holds their record, made under the key that they have today.
+
+    A store is on one machine and may be thinned out; the board's records are in its repository. So a night
+    in a fresh clone computes what is new, and the recheck finds where this machine gives other numbers.
+
+    Args:
+        plan: of the board.
+        known: records of the board so far.
+        store: cells that it holds are left to the run, which takes them from there.
+    """
+    keys = {record.cell: record.keys.get("measure") for record in known if record.status == "ok"}
+    return [
+        cell
+        for cell in plan.cells
+        if cell.measure and keys.get(cell.id) == cell.measure and not store.contains(cell.measure)
+    ]
 
 
 def kept(
@@ -56,8 +76,9 @@ def kept(
             found.append(by_cell[cell.id])
         elif cell.id in failures:
             found.append(failed_record(plan, cell, failures[cell.id], device))
-        elif cell.id in before:
-            found.append(before[cell.id])
+        elif (same := before.get(cell.id)) is not None:
+            # it was stale where an entry changed and changed back before a night had time for it
+            found.append(dataclasses.replace(same, flags=tuple(flag for flag in same.flags if flag != STALE)))
         elif (older := by_place.get(_place(cell))) is not None and older.status == "ok":
             found.append(dataclasses.replace(older, flags=tuple(dict.fromkeys((*older.flags, STALE)))))
     return with_comparisons(found)

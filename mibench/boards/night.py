@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from mibench.boards.adding import trust
 from mibench.boards.assembling import Assembled, assemble
 from mibench.boards.board import Board
 from mibench.boards.history import Night, append_night, read_history, software_of
-from mibench.boards.keeping import COSTS, kept, read_costs, read_known, write_board
+from mibench.boards.keeping import COSTS, kept, read_costs, read_known, settled, write_board
 from mibench.boards.ledger import Ledger, Pace, read_ledger, write_ledger
 from mibench.boards.locking import locked
 from mibench.boards.pace import compare, learn, paces
@@ -38,6 +38,7 @@ from mibench.recording import Failure
 from mibench.runner import Event, OnEvent, TaskDone, TaskFailed, ignore, run
 from mibench.status import StatusFile
 from mibench.store import Store
+from mibench.task import Cell
 from mibench.watching import FILE as STATUS
 
 
@@ -89,6 +90,8 @@ class _Work:
     ledger: Ledger
     found: Assembled
     history: list[Night]
+    known: list[Record]
+    settled: list[Cell]
     began: float = field(default_factory=time.monotonic)
     hits: set[Key] = field(default_factory=set)
     failed: list[str] = field(default_factory=list)
@@ -132,16 +135,20 @@ def run_night(board: Board, how: How) -> Told:
         found = assemble(board, imported)
         ledger.imported = sorted(imported)
         write_ledger(folder, ledger)
-        work = _Work(board, how, folder, ledger, found, history)
+        known = read_known(board)
+        done = settled(found.plan, known, how.store)
+        work = _Work(board, how, folder, ledger, found, history, known, done)
+        work.hits.update(cell.measure for cell in done)
         work.failed += found.failed.values()
         return _finish(work, _compute(work))
 
 
 def _compute(work: _Work) -> tuple[list[Record], dict[str, Failure]]:
     """Run what is missing: the records that came of it, and by cell why it was not tried."""
-    how, plan = work.how, work.found.plan
-    known = {} if how.retry else _given_up(plan, work.ledger, how.store)
-    todo = dataclasses.replace(plan, cells=tuple(cell for cell in plan.cells if cell.id not in known))
+    how = work.how
+    todo = _without(work.found.plan, {cell.id for cell in work.settled})
+    known = {} if how.retry else _given_up(todo, work.ledger, how.store)
+    todo = _without(todo, known)
     choice = _choose(todo, how)
     todo = todo if choice is None else choice.plan
     status = StatusFile(
@@ -170,6 +177,10 @@ def _compute(work: _Work) -> tuple[list[Record], dict[str, Failure]]:
             task_limit_s=how.task_limit_s,
         )
     return records, known
+
+
+def _without(plan: Plan, cells: Collection[str]) -> Plan:
+    return dataclasses.replace(plan, cells=tuple(cell for cell in plan.cells if cell.id not in cells))
 
 
 def _given_up(plan: Plan, ledger: Ledger, store: Store) -> dict[str, Failure]:
@@ -201,9 +212,9 @@ def _finish(work: _Work, came: tuple[list[Record], dict[str, Failure]]) -> Told:
     """From the records of a night to its line."""
     fresh, known = came
     plan, board, ledger, how = work.found.plan, work.board, work.ledger, work.how
-    records = kept(plan, fresh, read_known(board), known, how.device)
+    records = kept(plan, fresh, work.known, known, how.device)
     costs = {**read_costs(board.folder / COSTS), **read_costs(work.folder / COSTS)}
-    have = {record.cell for record in fresh} | known.keys()
+    have = {record.cell for record in fresh} | known.keys() | {cell.id for cell in work.settled}
     late = {cell.id for cell in plan.cells if cell.id not in have}
     again = _recheck(work, records)
     defenses = seen_defenses(board, work.found, records, ran=ledger.ran, costs=costs, left_out=late)
