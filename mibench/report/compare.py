@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -132,21 +132,23 @@ def compare(
     if len({(side.folder, side.label) for side in sides}) < len(sides):
         raise RecordError(f"compare {' '.join(words)}: one is named twice. Name each once.")
     sides = _named_apart(sides)
-    _refuse_unlike(sides)
     seeds = sorted(set.intersection(*({int(one["seed"]) for one in side.records} for side in sides)))
     if not seeds:
         raise RecordError(
             f"compare: {', '.join(side.name for side in sides)} share no seed. Run all with the same --seed."
         )
+    for seed in seeds:
+        _refuse_unlike(sides, seed)
     rows = _rows(sides, own, other, seeds, under)
     _refuse_other_settings(rows, other)
+    _refuse_other_runs(sides, known, () if attacks else _labels(rows, other))
     lines = [
         _line(name, by_side) for name, by_side in _shares(rows, is_worst_wanted=not attacks and not under)
     ]
     first = next(iter(next(iter(rows.values())).values()))[0]
     images = int(part(first, "targets").get("images") or 0)
     return Compared(
-        [side.name for side in sides], own, lines, images, seeds, _sight(lines, images, len(seeds))
+        [side.name for side in sides], own, lines, images, seeds, _sight(lines, images * _times(rows))
     )
 
 
@@ -188,11 +190,15 @@ def _named_apart(sides: Sequence[Side]) -> list[Side]:
     ]
 
 
-def _refuse_unlike(sides: Sequence[Side]) -> None:
-    """RecordError where sides differ in what must be equal; each side is of one run, so one cell tells."""
-    first = sides[0]
-    for side in sides[1:]:
-        for what, mine, yours in zip(_FACTS, _facts(first.records[0]), _facts(side.records[0])):
+def _refuse_unlike(sides: Sequence[Side], seed: int) -> None:
+    """RecordError where sides differ in what must be equal; each side is of one run, so one cell tells.
+
+    A cell of each seed, since protected labels may be drawn by it.
+    """
+    first, *others = sides
+    cells = {side.name: next(one for one in side.records if int(one["seed"]) == seed) for side in sides}
+    for side in others:
+        for what, mine, yours in zip(_FACTS, _facts(cells[first.name]), _facts(cells[side.name])):
             if mine != yours:
                 raise RecordError(
                     f"compare: {what} of '{first.name}' is {mine}, of '{side.name}' {yours}. Only cells that "
@@ -237,32 +243,97 @@ def _rows(sides: Sequence[Side], own: str, other: str, seeds: Sequence[int], und
             if int(record["seed"]) not in seeds or (own == "attack" and has_views and view != "stripped"):
                 continue
             label = str(part(record, other).get("label"))
-            if under and label not in under:
-                continue
             name = f"{label} ({view})" if has_views and own == "defense" else label
             # the name and not the label: labels of two folders may be equal
             named = {**record, own: {**part(record, own), "label": side.name}}
             found[name][side.name].append(named)
     rows = {name: dict(by_side) for name, by_side in found.items() if len(by_side) == len(sides)}
+    labels, names = _labels(rows, other), ", ".join(side.name for side in sides)
     if not rows:
         raise RecordError(
-            f"compare: no {other}{' of ' + ', '.join(under) if under else ''} was measured with all of "
-            f"{', '.join(side.name for side in sides)}. Run them with the same {other}s."
+            f"compare: no {other} was measured with all of {names}. Run them with the same {other}s."
         )
-    return rows
+    for word in under:
+        if word not in labels:
+            raise RecordError(
+                f"compare: no {other} '{word}' was measured with all of {names}. They share "
+                f"{', '.join(labels)}."
+            )
+    return {
+        name: by_side for name, by_side in rows.items() if not under or _label_of(by_side, other) in under
+    }
+
+
+def _labels(rows: Rows, other: str) -> dict[str, None]:
+    """The labels of the attacks (or defenses) of all lines, in order; one may have a line for each view."""
+    return dict.fromkeys(_label_of(by_side, other) for by_side in rows.values())
+
+
+def _label_of(by_side: Mapping[str, Sequence[Json]], other: str) -> str:
+    return str(part(next(iter(by_side.values()))[0], other).get("label"))
+
+
+def _times(rows: Rows) -> int:
+    """In how many seeds each person was attacked, rounded down: each seed may draw people of its own."""
+    attacked = {
+        who
+        for by_side in rows.values()
+        for records in by_side.values()
+        for one in records
+        for who in people_shares(one)
+    }
+    return len(attacked) // len({one for one, _seed in attacked})
 
 
 def _refuse_other_settings(rows: Rows, other: str) -> None:
     """RecordError where a line's attack (or defense) had other settings with one side than with another."""
     for name, by_side in rows.items():
-        settings = {side: part(records[0], other).get("params") for side, records in by_side.items()}
+        settings = {
+            side: (part(records[0], other).get("params"), part(records[0], other).get("version"))
+            for side, records in by_side.items()
+        }
         (first, wanted), *rest = settings.items()
         for side, found in rest:
             if found != wanted:
                 raise RecordError(
-                    f"compare: the {other} '{name}' has other settings with '{side}' than with '{first}'. "
-                    "Run both in one suite."
+                    f"compare: the {other} '{name}' has other settings, or another version, with '{side}' "
+                    f"than with '{first}'. Run both in one suite."
                 )
+
+
+def _refuse_other_runs(
+    sides: Sequence[Side], known: Mapping[Path, Sequence[Json]], attacks: Collection[str]
+) -> None:
+    """RecordError where folders do not agree on what both ran without a defense.
+
+    Its keys tell what records do not say: how victims are trained, what some attacks may ask and start from.
+    """
+    met: dict[str, tuple[object, Path]] = {}
+    for folder in dict.fromkeys(side.folder for side in sides):
+        for what, key in _undefended(known[folder], attacks).items():
+            wanted, first = met.setdefault(what, (key, folder))
+            if key != wanted:
+                raise RecordError(
+                    f"compare: {what} is another run in {first} than in {folder}: recipe, budget or version "
+                    "differ. Run both in one suite."
+                )
+
+
+def _undefended(records: Sequence[Json], attacks: Collection[str]) -> dict[str, object]:
+    """The keys of the runs without a defense: of each seed's victim, and of some attacks on it."""
+    found: dict[str, object] = {}
+    for record in records:
+        models = part(record, "keys").get("models") or ()
+        if part(record, "defense").get("acts") != "nothing" or not models or record.get("status") != "ok":
+            continue
+        seed, attack = record.get("seed"), str(part(record, "attack").get("label"))
+        if models[0].get("train"):
+            found[f"the undefended victim of seed {seed}"] = models[0]["train"]
+        if attack in attacks:
+            found[f"'{attack}' ({record.get('view')}) on the undefended victim of seed {seed}"] = runs_of(
+                record
+            )
+    return found
 
 
 def _shares(
@@ -277,7 +348,10 @@ def _shares(
         sides = list(next(iter(rows.values())))
         if set(worst) == set(sides):
             runs = {side: _runs([one for row in rows.values() for one in row[side]]) for side in sides}
-            yield f"{WORST} of {len(rows)}", {side: (worst[side], runs[side]) for side in sides}
+            yield (
+                f"{WORST} of {len(_labels(rows, 'attack'))}",
+                {side: (worst[side], runs[side]) for side in sides},
+            )
 
 
 def _people(records: Sequence[Json]) -> dict[Attacked, float]:
@@ -307,11 +381,11 @@ def _pair(one: str, other: str, shares: Mapping[str, Shares], test: PairTest | N
     return Pair(one, other, len(mine), (float(mine.mean()), float(yours.mean())), low, high, test)
 
 
-def _sight(lines: Sequence[Line], images: int, seeds: int) -> str:
-    """The smallest difference that the pairs of a line can show, in words."""
+def _sight(lines: Sequence[Line], images: int) -> str:
+    """The smallest difference that the pairs of a line can show with so many images a person, in words."""
     people = max(pair.people for line in lines for pair in line.pairs)
     pairs = max(1, *(line.ranks.tests for line in lines))
-    found = smallest_difference(people, images * seeds, pairs)
+    found = smallest_difference(people, images, pairs)
     if found.difference is not None:
         return f"{100 * found.difference:.0f} points"
     return "none" if found.least_p >= ALPHA else "none, not even AA 0"

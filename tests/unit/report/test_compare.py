@@ -139,8 +139,74 @@ def test_an_attack_with_other_settings_is_refused(tmp_path: Path) -> None:
     other = cell(DMI, NONE)
     other["attack"] = other["attack"] | {"params": {"steps": 3}}
     wrote(tmp_path / "quick", [cell(DMI, NONE)])
-    with pytest.raises(RecordError, match="the attack 'dmi' has other settings with 'mine:none'"):
+    with pytest.raises(RecordError, match="the attack 'dmi' has other settings, .* with 'mine:none'"):
         compare(["none", f"{wrote(tmp_path / 'mine', [other])}:none"], folder=tmp_path / "quick")
+
+
+def test_an_attack_of_another_version_is_refused(tmp_path: Path) -> None:
+    other = cell(DMI, NONE)
+    other["attack"] = other["attack"] | {"version": 2}
+    wrote(tmp_path / "quick", [cell(DMI, NONE)])
+    with pytest.raises(RecordError, match="the attack 'dmi' has other settings, or another version, with"):
+        compare(["none", f"{wrote(tmp_path / 'mine', [other])}:none"], folder=tmp_path / "quick")
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({"train": "cd" * 32}, "the undefended victim of seed 0 is another run in"),
+        ({"invert": "cd" * 32}, "'dmi' .* on the undefended victim of seed 0 is another run in"),
+    ],
+    ids=str,
+)
+def test_folders_that_trained_or_attacked_otherwise_without_a_defense_are_refused(
+    tmp_path: Path, changed: dict[str, str], wanted: str
+) -> None:
+    keys = {"train": "ab" * 32, "invert": "ab" * 32}
+    for name, own in (("quick", keys), ("mine", keys | changed)):
+        undefended = cell(DMI, NONE, keys={"models": [own]})
+        wrote(tmp_path / name, [undefended, cell(DMI, BIDO, keys={"models": [{"train": "ef" * 32}]})])
+    words = ["none", f"{tmp_path / 'mine'}:bido"]
+    with pytest.raises(RecordError, match=wanted):
+        compare(words, folder=tmp_path / "quick")
+    same = cell(DMI, NONE, keys={"models": [keys]})
+    wrote(tmp_path / "mine", [same, cell(DMI, BIDO, keys={"models": [{"train": "ef" * 32}]})])
+    assert compare(words, folder=tmp_path / "quick").lines[0].pairs[0].difference == 0.5
+
+
+def drawn(defense: Any, seed: int, people: range) -> Record:
+    """A cell whose protected labels its seed has drawn."""
+    found = cell(DMI, defense, seed=seed)
+    found["hits"] = {str(one): HITS[defense[0]] for one in people}
+    found["targets"] = found["targets"] | {"protected": list(people)}
+    return found
+
+
+def test_people_that_each_seed_draws_anew_are_not_looked_at_twice(tmp_path: Path) -> None:
+    both = [drawn(d, seed, range(8 * seed, 8 * seed + 8)) for seed in (0, 1) for d in (NONE, BIDO)]
+    found = compare(["none", "bido"], folder=wrote(tmp_path / "drawn", both))
+    alone = [drawn(d, 0, range(16)) for d in (NONE, BIDO)]
+    once = compare(["none", "bido"], folder=wrote(tmp_path / "once", alone))
+    assert found.lines[0].pairs[0].people == once.lines[0].pairs[0].people == 16
+    assert found.sight == once.sight
+    again = [drawn(d, seed, range(16)) for seed in (0, 1) for d in (NONE, BIDO)]
+    twice = compare(["none", "bido"], folder=wrote(tmp_path / "twice", again))
+    assert int(twice.sight.split()[0]) < int(once.sight.split()[0])
+
+
+def test_folders_that_share_one_of_their_seeds_are_compared(tmp_path: Path) -> None:
+    wrote(tmp_path / "quick", [drawn(NONE, seed, range(8 * seed, 8 * seed + 8)) for seed in (0, 1)])
+    mine = wrote(tmp_path / "mine", [drawn(BIDO, 1, range(8, 16))])
+    found = compare(["none", f"{mine}:bido"], folder=tmp_path / "quick")
+    assert (list(found.seeds), found.lines[0].pairs[0].people) == ([1], 8)
+
+
+def test_the_worst_case_counts_attacks_and_not_views(tmp_path: Path) -> None:
+    records = [cell(DMI, d, view=view) for d in (NONE, BIDO) for view in ("stripped", "deployed")]
+    records += [cell(BREP, d) for d in (NONE, BIDO)]
+    found = compare(["none", "bido"], folder=wrote(tmp_path, records))
+    assert found.lines[-1].name == "worst case of 2"
+    assert len(found.lines) == 4
 
 
 @pytest.mark.parametrize(
@@ -150,7 +216,10 @@ def test_an_attack_with_other_settings_is_refused(tmp_path: Path) -> None:
         (["none", "none"], "one is named twice"),
         (["none", "bidoo"], "no defense 'bidoo'. Did you mean 'bido'? It has none, dp_sgd, bido."),
         (["none", "nowhere:bido"], "results nowhere: holds no records.jsonl."),
-        (["none", "bido", "--under", "gmi"], "no attack of gmi was measured with all of none, bido."),
+        (
+            ["none", "bido", "--under", "dmi", "--under", "gmi"],
+            "no attack 'gmi' was measured with all of none, bido. They share dmi, brep.",
+        ),
         (["dmi", "none", "--attacks"], "no attack 'none'."),
     ],
 )
