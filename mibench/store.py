@@ -113,20 +113,21 @@ class Store:
         Raises:
             StoreError: it cannot be read just now.
         """
-        found = self._read(key)
-        if found is None:
-            return None
-        document, source = found
-        try:
-            tensors = load(source) if isinstance(source, bytes) else _mapped(source)
-        except SafetensorError as error:
-            self._set_aside(key, str(error))
-            return None
-        except FileNotFoundError:  # another process has just set it aside
-            return None
-        except OSError as error:
-            self._give_up(error)
-        return Artifact(tensors, document["value"], document["task"])
+        while (found := self._read(key)) is not None:
+            document, source = found
+            try:
+                tensors = load(source) if isinstance(source, bytes) else _mapped(source)
+            except SafetensorError as error:
+                self._set_aside(key, str(error))
+                return None
+            except FileNotFoundError:
+                if self.files is None:  # another process has just set it aside
+                    return None
+                continue  # its copy was dropped, which says nothing of the artifact
+            except OSError as error:
+                self._give_up(error)
+            return Artifact(tensors, document["value"], document["task"])
+        return None
 
     def put(self, key: Key, artifact: Artifact) -> None:
         """Write an artifact beside, then move it into place; one that is there already stays.
@@ -201,20 +202,36 @@ class Store:
                 return None
             document = json.loads(text)
             wanted = document["tensors"]
-            source, digest = _look_at(self._shelf.tensors(key, wanted))
-            if digest != wanted and self._shelf.forget(wanted):
-                source, digest = _look_at(self._shelf.tensors(key, wanted))
+            source, digest = self._content(key, wanted)
             body = canonical({"value": document["value"], "task": document["task"]})
             digests = (digest, hashlib.sha256(body.encode()).hexdigest())
             if digests == (wanted, document["content"]):
                 return document, source
             reason = "its digest does not fit"
-        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = str(error)
         except OSError as error:
-            self._give_up(error)
+            # of a copy that is dropped again and again nothing follows for what it is a copy of
+            if self.files is not None or not isinstance(error, FileNotFoundError):
+                self._give_up(error)
+            reason = str(error)
         self._set_aside(key, reason)
         return None
+
+    def _content(self, key: Key, wanted: str) -> tuple[bytes | Path, str]:
+        """What `_look_at` finds in the tensors' file; a copy that is damaged or gone is fetched anew."""
+        for is_last in (False, False, True):
+            try:
+                source, digest = _look_at(self._shelf.tensors(key, wanted))
+            except (
+                FileNotFoundError
+            ):  # users empty the folder of copies, and other processes drop damaged ones
+                if is_last or self.files is None:
+                    raise
+                continue
+            if digest == wanted or is_last or not self._shelf.forget(wanted):
+                break
+        return source, digest
 
     def _give_up(self, error: OSError) -> NoReturn:
         """Raise StoreError for too many open files, say: the artifact itself may be sound."""

@@ -108,6 +108,54 @@ def test_what_arrives_damaged_is_fetched_again(
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("drops", [1, 2])
+def test_who_empties_the_folder_of_copies_damages_no_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, drops: int
+) -> None:
+    store.put(KEY, artifact())
+    look, calls = module._look_at, []
+
+    def dropped(file: Path) -> tuple[bytes | Path, str]:
+        calls.append(file)
+        if len(calls) <= drops:
+            file.unlink()
+        return look(file)
+
+    monkeypatch.setattr(module, "_look_at", dropped)
+    assert store.get(KEY) is not None
+    assert store.contains(KEY)
+    assert caplog.text == ""
+
+
+def test_a_copy_that_goes_every_time_ends_the_run_and_not_the_artifact(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put(KEY, artifact())
+    monkeypatch.setattr(module, "_look_at", fails(FileNotFoundError(errno.ENOENT, "no such file")))
+    with pytest.raises(StoreError, match="cannot be read"):
+        store.get(KEY)
+    assert store.contains(KEY)
+
+
+def test_a_copy_that_is_dropped_before_it_is_mapped_is_fetched_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MAPPED_BYTES", 0)
+    store.put(KEY, artifact())
+    mapped, calls = module._mapped, []
+
+    def dropped(file: Path) -> dict[str, torch.Tensor]:
+        calls.append(file)
+        if len(calls) == 1:
+            file.unlink()
+        return mapped(file)
+
+    monkeypatch.setattr(module, "_mapped", dropped)
+    got = store.get(KEY)
+    assert got is not None
+    assert torch.equal(got.tensors["a"], artifact().tensors["a"])
+
+
 def test_who_is_killed_before_the_last_object_leaves_nothing_that_is_read(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
