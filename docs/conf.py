@@ -70,7 +70,10 @@ def outward(text: str, page: Path) -> str:
         target = (page.parent / found[2].split("#")[0]).resolve()
         if not found[2].startswith("#") and not _is_page(target):
             path = target.relative_to(ROOT).as_posix()
-            return found[1] if path in found[1] else f"{found[1]} (`{path}`)"
+            if path in found[1]:
+                return found[1]
+            is_inside = text[: found.start()].endswith("(")  # no brackets in brackets
+            return f"{found[1]}, `{path}`" if is_inside else f"{found[1]} (`{path}`)"
         return found[0]
 
     return _LINK.sub(told, text)

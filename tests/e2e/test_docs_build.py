@@ -37,6 +37,7 @@ def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
     for page in ("first-steps/author.html", "attacks/README.html", "adr/README.html", "statistics.html"):
         assert f'href="{page}"' in index
         assert (tmp_path / "html" / page).is_file()
+    assert "<math" in (tmp_path / "html" / "statistics.html").read_text(encoding="utf-8")
     python = (tmp_path / "html" / "api.html").read_text(encoding="utf-8")
     for name in ("mibench.defense.Defense", "mibench.victim.WhiteBoxVictim", "mibench.statistics.holm"):
         assert f'id="{name}"' in python
