@@ -39,12 +39,21 @@ def parse_root(root: Path | str) -> Path | str:
             raise StoreError(
                 f"store {root}: is a chain of file systems. Give one, such as s3://bucket/store."
             )
+        if _BROKEN_URL.match(root):
+            raise StoreError(
+                f"store {root}: is neither a folder nor a URL, which has two slashes after its colon. Give "
+                "s3://bucket/store, say, or another folder."
+            )
         return Path(root)
     protocol, path = found[1].lower(), found[2]
-    if protocol in _OF_THIS_MACHINE:
-        return Path(path)
     if not path.strip("/"):
         raise StoreError(f"store {root}: names no place. Give one, such as s3://bucket/store.")
+    if protocol in _OF_THIS_MACHINE:
+        if not path.startswith("/"):  # by RFC 8089 that is the name of a host
+            raise StoreError(
+                f"store {root}: names another machine. Give three slashes: {protocol}:///{path}."
+            )
+        return Path(path)
     if any(sign in path for sign in _PATTERNS) or ".." in path.split("/"):
         raise StoreError(
             f"store {root}: has one of the signs {' '.join(_PATTERNS)} or '..' in it. Give a plain name."

@@ -15,6 +15,7 @@ from mibench.store_root import CACHE_VARIABLE, cache_folder, local_folder, parse
         ("C:\\store", Path("C:\\store")),
         (Path("C:/store"), Path("C:/store")),
         ("a::b", Path("a::b")),
+        ("s3:b", Path("s3:b")),
         ("file:///data/store", Path("/data/store")),
         ("local:///data/store/", Path("/data/store")),
         ("S3://Bucket/Store//", "s3://Bucket/Store"),
@@ -30,6 +31,10 @@ def test_folders_are_paths_and_urls_are_text(given: Path | str, found: Path | st
     [
         ("s3://", "names no place"),
         ("s3:///", "names no place"),
+        ("file://", "names no place"),
+        ("file://data/store", "another machine. Give three slashes: file:///data/store"),
+        ("s3:/bucket/store", "neither a folder nor a URL"),
+        ("gs:", "neither a folder nor a URL"),
         (Path("s3://bucket/store"), "lost a slash"),
         ("simplecache::s3://bucket/store", "chain"),
         ("s3://bucket/store?versionId=3", "plain name"),
