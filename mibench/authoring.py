@@ -85,6 +85,7 @@ def new_plugin(family: Family, name: str, *, out: str | Path = ".", package: boo
     check_name(name)
     names, folder = Names(family, name), Path(out)
     texts = _package(names, folder) if package else {folder / f"{name}.py": names.fill(f"{family}.py.in")}
+    _check_kind(names)
     first = folder / names.distribution if package else folder / f"{name}.py"
     if os.path.lexists(first):
         raise PluginError(f"new {family} '{name}': {first} is there already. Choose another name or --out.")
@@ -100,6 +101,18 @@ def new_plugin(family: Family, name: str, *, out: str | Path = ".", package: boo
             "Choose another --out."
         ) from error
     return list(texts)
+
+
+def _check_kind(names: Names) -> None:
+    """Raise PluginError where the class would hide something that its own file, or its test, imports."""
+    for template in (f"{names.family}.py.in", "test.py.in"):
+        text = (TEMPLATES / template).read_text(encoding="utf-8")
+        lines = re.findall(r"^(?:from [\w.]+ )?import (.+)$", text, re.MULTILINE)
+        if names.kind in {word.split()[-1] for line in lines for word in line.split(", ")}:
+            raise PluginError(
+                f"new {names.family} '{names.name}': its class '{names.kind}' would hide what a plugin "
+                f"imports as '{names.kind}'. Choose another name."
+            )
 
 
 def _package(names: Names, folder: Path) -> dict[Path, str]:
@@ -129,9 +142,7 @@ def check_name(name: str) -> None:
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         raise PluginError(f"{where}: this is a word of Python. Choose another.")
     if name in sys.stdlib_module_names or name in _FOREIGN:
-        raise PluginError(
-            f"{where}: a file of this name would hide the module '{name}'. Choose another."
-        )
+        raise PluginError(f"{where}: a file of this name would hide the module '{name}'. Choose another.")
     for plural, get in (("defenses", get_defense), ("attacks", get_attack), ("metrics", get_metric)):
         # names first: to know all aliases every plugin is imported
         if name in plugin_names(plural):

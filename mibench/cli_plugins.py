@@ -45,7 +45,8 @@ def check(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="A plugin's name, alias or .py file.")],
     *,
     limit: Annotated[
-        float, typer.Option("--limit", min=0.1, metavar="SECONDS", help="What one check may take.")
+        float,
+        typer.Option("--limit", min=0.1, max=86_400.0, metavar="SECONDS", help="What one check may take."),
     ] = LIMIT_S,
     is_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
 ) -> None:

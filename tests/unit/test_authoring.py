@@ -125,6 +125,24 @@ def test_a_name_that_cannot_be_used_is_refused(name: str, wanted: str) -> None:
         check_name(name)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("attack", "reconstructions"),
+        ("attack", "score_victim"),
+        ("defense", "f"),
+        ("defense", "defense"),
+        ("defense", "check"),
+    ],
+)
+def test_a_class_that_would_hide_what_its_file_imports_is_refused(
+    tmp_path: Path, family: Family, name: str
+) -> None:
+    with pytest.raises(PluginError, match="would hide what a plugin imports"):
+        new_plugin(family, name, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["new", "defense", "shield_x", "--out", str(tmp_path)]
     assert main(words) == 0
@@ -150,6 +168,7 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["tabel"], "Did you mean 'table'? `mibench --help`"),
         (["doctor", "--write"], "goes with --golden alone."),
         (["new", "defense"], "mibench new defense: missing argument 'NAME'."),
+        (["check", "none", "--limit", "inf"], "mibench check: invalid value for '--limit'"),
     ],
 )
 def test_wrong_usage_is_one_sentence(
