@@ -68,8 +68,11 @@ def sight(plan: Plan) -> str:
             if _runs(cell) not in plain:
                 rivals[cell.attack.label, cell.view].add(cell.defense.label)
             rivals["", ""].add(cell.defense.label)
-    people = sum({cell.seed: len(cell.protected) for cell in plan.cells}.values())
-    return sight_line(people, plan.suite.targets.images, (len(names) for names in rivals.values()))
+    attacked = {(label, cell.seed) for cell in plan.cells for label in cell.protected}
+    # who is protected in several seeds counts once in the test, with more images
+    people = len({label for label, _ in attacked})
+    images = plan.suite.targets.images * (len(attacked) // max(1, people))
+    return sight_line(people, images, (len(names) for names in rivals.values()))
 
 
 def _finds_people(attack: Attack[Any]) -> bool:

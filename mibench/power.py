@@ -89,8 +89,8 @@ def smallest_difference(people: int, images: int, rivals: int, who: People = MEA
     """What can be seen, by simulation; equal arguments give equal numbers.
 
     Args:
-        people: pairs of the test, persons times seeds, >= 1.
-        images: reconstructions of each person, >= 1.
+        people: pairs of the test, >= 1; somebody in several seeds is one.
+        images: reconstructions of each person in all seeds, >= 1.
         rivals: comparisons that Holm corrects for, >= 1.
         who: how well the attack does without a defense.
     """
@@ -111,8 +111,8 @@ def sight_line(people: int, images: int, rivals: Iterable[int], who: People = ME
     """One line on what a suite can see, for each number of rivals that its attacks have.
 
     Args:
-        people: protected persons times seeds.
-        images: reconstructions of each person.
+        people: protected persons of all seeds.
+        images: reconstructions of each person in all seeds.
         rivals: how many defenses are compared with no defense under each attack; zeros are left out.
         who: see `smallest_difference`.
     """

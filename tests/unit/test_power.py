@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import math
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mibench.forecast import sight
+from mibench.plan import build_plan
 from mibench.power import (
     MEASURED,
     POWER,
@@ -22,6 +25,7 @@ from mibench.power import (
 )
 from mibench.record import SCHEMA, Record
 from mibench.statistics import FLIPS, holm, sign_flip
+from mibench.suite import Suite
 
 
 def power_by_the_real_test(people: int, images: int, difference: float, rivals: int, runs: int) -> float:
@@ -108,6 +112,18 @@ def test_a_line_takes_less_than_a_second() -> None:
     started = time.process_time()
     sight_line(60, 50, [26])
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "size"),
+    [([1], "1 person \N{MULTIPLICATION SIGN} 4 images"), ([], "2 people \N{MULTIPLICATION SIGN} 2 images")],
+)
+def test_a_plan_counts_who_is_protected_in_several_seeds_once(
+    make_suite: Callable[..., Suite], labels: list[int], size: str
+) -> None:
+    targets = {"protected": 1, "bystanders": 1, "attacked": 2, "images": 2, "labels": labels}
+    suite = make_suite(seeds=[0, 3], targets=targets, defenses={"none": {}, "dp_sgd": {}})
+    assert f" {size} can show" in sight(build_plan(suite))
 
 
 def test_the_model_of_people_is_recovered_from_records() -> None:
