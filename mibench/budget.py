@@ -63,11 +63,15 @@ class _Unit:
     place: tuple[int, int, int]  # of seed, attack, defense
 
 
-def parse_duration(text: str) -> float:
+def parse_duration(text: str, *, of: str = "budget") -> float:
     """Seconds of a duration such as `2h`, `90m`, `45s`, `1h30m`.
 
     >>> parse_duration("1h30m"), parse_duration("1.5h"), parse_duration("45s")
     (5400.0, 5400.0, 45.0)
+
+    Args:
+        text: what was given.
+        of: what it is the duration of, for the message.
 
     Raises:
         BudgetError: it is none, or not above 0.
@@ -76,7 +80,7 @@ def parse_duration(text: str) -> float:
     found = _PART.findall(plain) if _FORM.fullmatch(plain) else []
     seconds = sum(float(number) * _UNITS[unit] for number, unit in found)
     if not 0 < seconds < math.inf:
-        raise BudgetError(f"budget '{text}': is no duration above 0. Write 2h, 90m, 45s or 1h30m.")
+        raise BudgetError(f"{of} '{text}': is no duration above 0. Write 2h, 90m, 45s or 1h30m.")
     return seconds
 
 

@@ -286,7 +286,7 @@ def _carry_out(
                     executor=crew.make,
                     budget=choice,
                     left_s=watch.left_s,
-                    task_limit_s=None if task_limit is None else parse_duration(task_limit),
+                    task_limit_s=None if task_limit is None else parse_duration(task_limit, of="time limit"),
                     served=served,
                 )
     except KeyboardInterrupt:

@@ -125,3 +125,8 @@ def test_durations_are_read(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match=r"is no duration above 0\. Write 2h"):
         parse_duration(text)
+
+
+def test_a_limit_that_is_no_duration_is_not_called_a_budget() -> None:
+    with pytest.raises(BudgetError, match=r"^time limit 'soon': is no duration"):
+        parse_duration("soon", of="time limit")
