@@ -103,6 +103,9 @@ class Objects:
             place = self._copy(digest)
             place.parent.mkdir(parents=True, exist_ok=True)
             (aside / TENSORS).replace(place)
+        elif digest not in (self.document(key) or digest):
+            # another was first, with tensors that differ: below a whole artifact no sweep would find these
+            self.files.remove(_name(key, _stored(digest)))
 
     def set_aside(self, key: Key) -> None:
         """See `Shelf`; the tensors keep their name and are replaced when the artifact is made again."""

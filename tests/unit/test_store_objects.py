@@ -108,6 +108,21 @@ def test_what_arrives_damaged_is_fetched_again(
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("second", [1.0, 2.0])
+def test_the_second_of_two_writers_leaves_no_tensors_that_nobody_reads(
+    store: Store, bucket: Path, monkeypatch: pytest.MonkeyPatch, second: float
+) -> None:
+    store.put(KEY, artifact())
+    with monkeypatch.context() as patch:  # it looked before the first one was there
+        patch.setattr(type(store._shelf), "contains", lambda *_: False)
+        store.put(KEY, artifact(second))
+    assert len(list(bucket.rglob("*.safetensors"))) == 1
+    shutil.rmtree(store.root)
+    got = store.get(KEY)
+    assert got is not None
+    assert torch.equal(got.tensors["a"], artifact().tensors["a"])
+
+
 @pytest.mark.parametrize("drops", [1, 2])
 def test_who_empties_the_folder_of_copies_damages_no_artifact(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, drops: int
