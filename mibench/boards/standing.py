@@ -136,13 +136,17 @@ def contenders(records: Iterable[Json | Record]) -> list[Json]:
     """The records that worst cases are drawn from, those of attacks on people.
 
     A defense that lacks an attack which the undefended classifier met is left out whole, or else its one
-    missing cell would take that attack out of the worst case of everybody; so is a stale record.
+    missing cell would take that attack out of the worst case of everybody; so is a stale record. An attack
+    that the undefended classifier did not meet counts for nobody, in the worst cases and in the places alike.
     """
     people = [one for one in latest(records) if attacks_people(one) and not _is_stale(one)]
     met: dict[str, set[tuple[str, str, str]]] = defaultdict(set)
     for record in people:
         met[defense_label(record)].add(meeting(record))
-    return [one for one in people if met[defense_label(one)] >= met.get(BASELINE, set())]
+    plain = met.get(BASELINE, set())
+    return [
+        one for one in people if met[defense_label(one)] >= plain and (not plain or meeting(one) in plain)
+    ]
 
 
 def meeting(record: Json) -> tuple[str, str, str]:
@@ -167,6 +171,11 @@ class _Side:
     def people(self) -> list[Json]:
         """Its records of attacks on people, controls left out."""
         return [record for record in self.records if attacks_people(record)]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any of its cells has numbers."""
+        return any(record.get("status") == "ok" for record in self.records)
 
     def paid(self, metric: str) -> Measured:
         """The mean of an accuracy over seeds, of the attacks that one where it is lowest."""
@@ -201,7 +210,8 @@ def _row(own: _Side, baseline: _Side, why: str, ranks: tuple[int, int] | None, e
         loss=own.loss(baseline, "mc_all"),
         attacks=_by_attack(own.people, "aa"),
         flags=tuple(dict.fromkeys(flags)),
-        trust=entry.trust if entry else "re-run",
+        # a board's numbers are its own: what a bundle said of itself is not among its records
+        trust="re-run" if entry is None or own.is_measured else entry.trust,
         entry=entry,
         cells=tuple(str(record.get("cell")) for record in own.records),
     )

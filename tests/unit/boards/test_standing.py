@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mibench.boards.board import Board, Rules
+from mibench.boards.entry import Entry
 from mibench.boards.standing import STALE, Row, contenders, standings
 
 _PEOPLE, _QUARTERS = tuple(str(i) for i in range(12)), 4
@@ -106,6 +107,25 @@ def test_attack_that_fails_everywhere_is_nobodys_fault() -> None:
     records = board(none=(1.0, 0.75), good=(0.0, 0.25))
     both = [*records, *(record("hung", name, 0.0, **failed) for name in ("none", "good"))]
     assert {name: row.why for name, row in rows(both).items()} == {"none": "", "good": ""}
+
+
+@pytest.mark.parametrize("change", [{"status": "failed", "hits": {}, "estimates": {}}, {"flags": [STALE]}])
+def test_attack_without_numbers_of_no_defense_counts_for_nobody(change: Json) -> None:
+    # neither in the worst cases that are shown nor in the places, which would contradict each other else
+    records = board(none=(1.0, 0.75), good=(0.0, 0.25), half=(0.25, 0.25))
+    more = [record("new", "none", 1.0, **change), record("new", "good", 1.0), record("new", "half", 0.0)]
+    before, after = rows(records), rows([*records, *more])
+    assert {name: (row.worst, row.ranks and row.place) for name, row in after.items() if name != "none"} == {
+        name: (row.worst, row.ranks and row.place) for name, row in before.items() if name != "none"
+    }
+
+
+def test_numbers_of_a_board_are_its_own() -> None:
+    entry = Entry(schema=1, kind="defense", plugin="x", trust="recomputed")
+    failed: Json = {"status": "failed", "hits": {}, "estimates": {}}
+    for change, said in (({}, "re-run"), (failed, "recomputed")):
+        found = standings(_BOARD, {"x": entry}, [*board(none=(1, 1)), record("gmi", "x", 0.0, **change)])
+        assert {row.name: row.trust for row in found.rows}["x"] == said
 
 
 def test_control_is_no_attack() -> None:
