@@ -34,10 +34,11 @@ _STOPPED = 130
 @board_app.command("list")
 def list_(boards: Boards = LEADERBOARDS) -> None:
     """List the boards: entries, nights, open alarms."""
+    from rich.markup import escape
     from rich.table import Table
 
     from mibench.boards.board import list_boards
-    from mibench.boards.entry import read_entries
+    from mibench.boards.entry import usable_entries
     from mibench.boards.history import read_history
     from mibench.report.escape import plain
 
@@ -46,8 +47,9 @@ def list_(boards: Boards = LEADERBOARDS) -> None:
         nights = read_history(board)
         last = nights[-1].ended[:10] if nights else ""
         alarms = len(nights[-1].alarms) if nights else 0
-        counts = (str(len(read_entries(board))), str(len(nights)), last, str(alarms or ""))
-        table.add_row(board.name, plain(board.rules.title, 60), board.rules.access, *counts)
+        entries, broken = usable_entries(board)
+        counts = (str(len(entries) + len(broken)), str(len(nights)), last, str(alarms or ""))
+        table.add_row(board.name, escape(plain(board.rules.title, 60)), board.rules.access, *counts)
     console().print(table)
 
 
@@ -57,7 +59,7 @@ def show(board: BoardName, *, boards: Boards = LEADERBOARDS) -> None:
     from rich.markup import escape
 
     from mibench.boards.board import RECORDS, find_board
-    from mibench.boards.entry import read_entries
+    from mibench.boards.entry import usable_entries
     from mibench.boards.history import read_history
     from mibench.boards.standing import standings
     from mibench.record import read_records
@@ -65,10 +67,11 @@ def show(board: BoardName, *, boards: Boards = LEADERBOARDS) -> None:
 
     found = find_board(boards, board)
     file, nights = found.folder / RECORDS, read_history(found)
+    entries, broken = usable_entries(found)
     to = console()
     to.print(f"{found.name}: {escape(plain(found.rules.title, 200))}", highlight=False)
     if file.is_file():
-        order = standings(found, read_entries(found), read_records(file))
+        order = standings(found, entries, read_records(file))
         to.print(_table(order))
         if order.is_one_tie:
             to.print("No two ranked defenses can be told apart.", highlight=False)
@@ -76,6 +79,10 @@ def show(board: BoardName, *, boards: Boards = LEADERBOARDS) -> None:
         to.print("There are no numbers yet. `mibench board update` runs the first night.", highlight=False)
     for alarm in nights[-1].alarms if nights else ():
         print(f"alarm: {told_alarm(alarm)}")
+    seen = (*nights[-1].entries.items(), *nights[-1].attacks.items()) if nights else ()
+    failed = {name: one.why for name, one in seen if one.status == "failed"}
+    for name, why in (failed | broken).items():
+        print(_printable(f"failed: {name}: {why}"))
 
 
 @board_app.command()

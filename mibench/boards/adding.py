@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any
 
 from mibench.atomic import write_atomically
 from mibench.attack import Attack
+from mibench.boards.assembling import board_suite, with_entry
 from mibench.boards.board import ENTRIES, PLUGINS, Board
-from mibench.boards.entry import NAME, SCHEMA, Entry, Kind, read_entry
+from mibench.boards.entry import NAME, SCHEMA, Entry, Kind, usable_entries
 from mibench.boards.history import read_history
 from mibench.boards.ledger import read_ledger, write_ledger
 from mibench.boards.locking import locked
@@ -43,7 +43,8 @@ def add(
         told: title, paper and authors, for pages; an empty or missing title and paper are those of the card.
 
     Raises:
-        BoardError: the name, a field or the file cannot be used.
+        BoardError: the name, a field or the file cannot be used; or the name is one of the board's own suite,
+            or an attack needs more access than the board grants.
         PluginError: there is no such plugin, or the file holds none.
     """
     plugin = _plugin(what)
@@ -53,7 +54,8 @@ def add(
     if not NAME.fullmatch(label) or not NAME.fullmatch(plugin.name):
         raise BoardError(f"{where}: is no name. Take lowercase letters, digits and _, at most 40, with --as.")
     fields = dict(_field(one, where) for one in params)
-    made: Plugin = build(plugin, fields, where=where)
+    made: Attack[Any] | Defense = build(plugin, fields, where=where)
+    with_entry(board_suite(board), label, made, board)  # told now, and not by the first night
     source = _source(what, where)
     words = {word: text for word, text in (told or {}).items() if text}
     entry = Entry(
@@ -92,7 +94,7 @@ def remove(board: Board, name: str) -> None:
     if name not in files:
         names = ", ".join(files) or "none"
         raise BoardError(f"board {board.name}, entry {name!r:.60}: is not there. There are: {names}.")
-    entries = _readable(board)
+    entries, _ = usable_entries(board)
     entry = entries.pop(name, None)
     files[name].unlink()
     if entry is None or not entry.source:
@@ -101,21 +103,18 @@ def remove(board: Board, name: str) -> None:
         (board.folder / PLUGINS / f"{entry.plugin}.py").unlink(missing_ok=True)
 
 
-def _readable(board: Board) -> dict[str, Entry]:
-    """The entries that can be read: a broken one must not keep people from mending the board."""
-    found = {}
-    for file in sorted((board.folder / ENTRIES).glob("*.json")):
-        with contextlib.suppress(BoardError):
-            found[file.stem] = read_entry(file)
-    return found
+def trust(board: Board, ran: Mapping[str, str]) -> None:
+    """Note that the board itself has run entries: whatever came with them, their numbers are re-run.
 
-
-def trust(board: Board, names: Iterable[str]) -> None:
-    """Note that the board itself has run entries: whatever came with them, their numbers are re-run."""
-    entries = _readable(board)
-    for name in names:
-        if name in entries and entries[name].trust != "re-run":
-            write_entry(board, name, replace(entries[name], trust="re-run"))
+    Args:
+        board: that ran them.
+        ran: by name the digest of what was run; an entry that was replaced meanwhile was not.
+    """
+    entries, _ = usable_entries(board)
+    for name, digest in ran.items():
+        entry = entries.get(name)
+        if entry is not None and entry.digest == digest and entry.trust != "re-run":
+            write_entry(board, name, replace(entry, trust="re-run"))
 
 
 def accept(board: Board, name: str) -> int:
@@ -129,25 +128,27 @@ def accept(board: Board, name: str) -> int:
         LockedError: a night is being run.
         BoardError: there is no night yet, or the last one did not see the row.
     """
-    history = read_history(board)
-    if not history:
-        raise BoardError(f"board {board.name}: has no night yet, so there is nothing to take.")
-    rows = [*history[-1].entries, *(f"attack:{label}" for label in history[-1].attacks)]
-    if name not in rows:
-        raise BoardError(
-            f"board {board.name}: its last night has no row {name!r:.60}. It has: {', '.join(rows)}."
-        )
-    with locked(board) as folder:
+    with locked(board) as folder:  # a night that ends now would make another one the last
+        history = read_history(board)
+        if not history:
+            raise BoardError(
+                f"board {board.name}: has no night, so there is nothing to take. Run `mibench board update`."
+            )
+        rows = [*history[-1].entries, *(f"attack:{label}" for label in history[-1].attacks)]
+        if name not in rows:
+            raise BoardError(
+                f"board {board.name}: its last night has no row {name!r:.60}. It has: {', '.join(rows)}."
+            )
         ledger = read_ledger(folder)
         ledger.accept(name, history[-1].night)
         write_ledger(folder, ledger)
     return history[-1].night
 
 
-def _plugin(what: str) -> type[Plugin]:
+def _plugin(what: str) -> type[Attack[Any] | Defense]:
     """The plugin of a name or a file."""
     if what.endswith(".py"):
-        plugin = load_plugin_file(what)
+        plugin: type[Plugin] = load_plugin_file(what)
         if not issubclass(plugin, Attack | Defense):
             raise BoardError(f"plugin {what}: is neither attack nor defense. A board takes these alone.")
         return plugin
@@ -183,7 +184,7 @@ def _field(text: str, where: str) -> tuple[str, Any]:
 
 def _check_shared(board: Board, name: str, entry: Entry) -> None:
     """Raise BoardError where another entry is of the same plugin with another source: they share its file."""
-    for other, known in _readable(board).items():
+    for other, known in usable_entries(board)[0].items():
         if other != name and known.source and known.plugin == entry.plugin and known.source != entry.source:
             raise BoardError(
                 f"board {board.name}, entry {name}: entry {other} is of another source of '{entry.plugin}'. "

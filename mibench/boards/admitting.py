@@ -8,32 +8,14 @@ from pathlib import Path
 
 from mibench.atomic import write_atomically
 from mibench.boards.adding import write_entry
-from mibench.boards.board import ENTRIES, PLUGINS, Access, Board
+from mibench.boards.assembling import board_suite
+from mibench.boards.board import ENTRIES, PLUGINS, Board
 from mibench.boards.bundle import Bundle, open_bundle
 from mibench.boards.entry import NAME, Entry
 from mibench.boards.verifying import How, verify
 from mibench.errors import BoardError
 from mibench.registry import plugin_names
-from mibench.suite import Suite, load_suite
-
-_LEVELS: tuple[Access, ...] = ("label", "score", "white-box")
-
-
-def board_suite(board: Board) -> Suite:
-    """The suite of a board without the attacks that need more access than the board gives.
-
-    Raises:
-        BoardError: no attack is left.
-        MibenchError: the suite cannot be read.
-    """
-    suite = load_suite(board.suite)
-    most = _LEVELS.index(board.rules.access)
-    kept = [_LEVELS.index(one.plugin.needed_access.level) <= most for one in suite.attacks]
-    if not any(kept):
-        raise BoardError(f"board {board.name}: no attack of its suite takes {board.rules.access} access.")
-    crossed = None if suite.crossed is None else max(1, sum(kept[: suite.crossed]))
-    attacks = tuple(one for one, is_kept in zip(suite.attacks, kept) if is_kept)
-    return dataclasses.replace(suite, attacks=attacks, crossed=crossed)
+from mibench.suite import Suite
 
 
 def admit(

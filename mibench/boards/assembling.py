@@ -68,25 +68,37 @@ def assemble(board: Board, imported: set[str]) -> Assembled:
         MibenchError: the board's own suite cannot be used.
     """
     forget_files()
-    suite = _admitted(board, load_suite(board.suite))
+    suite = board_suite(board)
     found = Assembled(suite, build_plan(suite))
     for file in sorted((board.folder / ENTRIES).glob("*.json")):
         try:
             entry = read_entry(file)
             found.kinds[file.stem] = entry.kind
             labeled = _configured(board, file.stem, entry, imported)
-            with_it = _with(found.suite, file.stem, labeled, board)
+            with_it = with_entry(found.suite, file.stem, labeled, board)
             plan = build_plan(with_it)
         except (MibenchError, ValueError, TypeError) as error:
             found.failed[file.stem] = str(error)
+            continue
+        except Exception as error:  # making and planning run a plugin's code, which may raise anything
+            found.failed[file.stem] = (
+                f"board {board.name}, entry {file.stem}: it raised {type(error).__name__} ({error!s:.200}). "
+                "Mend the plugin."
+            )
             continue
         found.suite, found.plan = with_it, plan
         found.entries[file.stem] = entry
     return found
 
 
-def _admitted(board: Board, suite: Suite) -> Suite:
-    """The board's suite with the attacks that its access admits."""
+def board_suite(board: Board) -> Suite:
+    """The suite of a board without its entries, with the attacks that its access admits.
+
+    Raises:
+        BoardError: no attack is left, or some would not meet every defense.
+        MibenchError: the suite cannot be read.
+    """
+    suite = load_suite(board.suite)
     where = f"board {board.name}, suite {suite.name}"
     if suite.crossed is not None and suite.crossed < len(suite.attacks):
         raise BoardError(
@@ -146,8 +158,12 @@ def _check_source(where: str, file: Path, digest: str, imported: set[str]) -> No
     imported.add(digest)
 
 
-def _with(suite: Suite, name: str, plugin: Attack[Any] | Defense, board: Board) -> Suite:
-    """The suite with one more plugin under a label."""
+def with_entry(suite: Suite, name: str, plugin: Attack[Any] | Defense, board: Board) -> Suite:
+    """The suite of a board with one more plugin under a label.
+
+    Raises:
+        BoardError: the label is taken, or an attack needs more access than the board grants.
+    """
     where = f"board {board.name}, entry {name}"
     if isinstance(plugin, Attack):
         if not _is_admitted(board, plugin):

@@ -86,6 +86,20 @@ def read_entries(board: Board) -> dict[str, Entry]:
     return {file.stem: read_entry(file) for file in sorted((board.folder / ENTRIES).glob("*.json"))}
 
 
+def usable_entries(board: Board) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The entries of a board that can be read, and of the others why not; both by name, sorted.
+
+    A broken entry keeps nobody from looking at a board, nor from mending it.
+    """
+    found, broken = {}, {}
+    for file in sorted((board.folder / ENTRIES).glob("*.json")):
+        try:
+            found[file.stem] = read_entry(file)
+        except BoardError as error:
+            broken[file.stem] = str(error)
+    return found, broken
+
+
 def read_entry(file: Path) -> Entry:
     """The entry of a file. The plugin's own file is not looked at.
 

@@ -19,6 +19,7 @@ from mibench.errors import BoardError
 from mibench.record import finite
 
 SCHEMA = 1
+_MOST_LINE = 2**26  # bytes; people times rows take 1 MiB on a board of 35 defenses and 1,000 people
 What = Literal["aa", "mc_all", "mc_target", "wall_s", "peak_mib", "status", "record"]
 EntryStatus = Literal["ok", "failed", "left_out", "removed"]
 
@@ -162,7 +163,7 @@ def read_history(board: Board) -> list[Night]:
     nights = []
     for index, line in enumerate(raw[: raw.rfind(b"\n") + 1].splitlines(), start=1):
         where = f"board {board.name}, {HISTORY}, line {index}"
-        night = build(Night, parse_json(line, where=where), where=where)
+        night = build(Night, parse_json(line, where=where, most_bytes=_MOST_LINE), where=where)
         if night.night != index:
             raise BoardError(f"{where}: is night {night.night}. Lines must be whole and in order.")
         nights.append(night)

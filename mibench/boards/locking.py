@@ -40,24 +40,29 @@ def locked(board: Board) -> Iterator[Path]:
         BoardError: the folder cannot be written.
     """
     folder = night_folder(board)
+    lock = FileLock(folder / _LOCK, timeout=0)
     try:
         folder.mkdir(exist_ok=True)
         if not (folder / ".gitignore").is_file():
             (folder / ".gitignore").write_text("*\n", encoding="ascii")
-        with FileLock(folder / _LOCK, timeout=0):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            holder = json.dumps({"pid": os.getpid(), "since": now})
-            write_atomically(folder / _HOLDER, f"{holder}\n".encode())
-            yield folder
+        lock.acquire()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder = json.dumps({"pid": os.getpid(), "since": now})
+        write_atomically(folder / _HOLDER, f"{holder}\n".encode())
     except Timeout:
         raise LockedError(
             f"board {board.name}: {_holder(folder)} updates it. Wait until it has ended; `mibench watch "
             f"{board.folder}` shows how it goes."
         ) from None
     except OSError as error:
+        lock.release()
         raise BoardError(
             f"board {board.name}: {folder} cannot be written ({error.strerror or error}). Free some space."
         ) from error
+    try:
+        yield folder  # what fails in there is no matter of the lock
+    finally:
+        lock.release()
 
 
 def _holder(folder: Path) -> str:

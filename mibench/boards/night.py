@@ -26,7 +26,7 @@ from mibench.boards.keeping import COSTS, kept, read_costs, read_known, settled,
 from mibench.boards.ledger import Ledger, Pace, read_ledger, write_ledger
 from mibench.boards.locking import locked
 from mibench.boards.pace import compare, learn, paces
-from mibench.boards.recheck import Rechecked, recheck
+from mibench.boards.recheck import Rechecked, of_records, recheck
 from mibench.boards.regress import Evidence, Place, judge
 from mibench.boards.seeing import last_seen, seen_attacks, seen_defenses, with_removed
 from mibench.budget import Choice, within
@@ -223,7 +223,7 @@ def _finish(work: _Work, came: tuple[list[Record], dict[str, Failure]]) -> Told:
     defenses, attacks = with_removed(defenses, old_defenses), with_removed(attacks, old_attacks)
     tonight = _paces(plan, ledger, costs, again)
     more: dict[Place, Evidence] = compare(ledger.paces, tonight, board.rules.alarms)
-    more |= _records(work.history, again)
+    more |= of_records(work.history, again, {cell.id for cell in plan.cells})
     last = len(work.history)
     accepted = tuple(sorted(name for name, night in ledger.accepted.items() if night == last))
     verdict = judge(work.history, defenses, attacks, rules=board.rules.alarms, accepted=accepted, more=more)
@@ -246,7 +246,8 @@ def _finish(work: _Work, came: tuple[list[Record], dict[str, Failure]]) -> Told:
     )
     write_board(board, plan, records, costs)
     append_night(board, night)
-    trust(board, [name for name, seen in (*defenses.items(), *attacks.items()) if seen.status == "ok"])
+    rows = (*defenses.items(), *attacks.items())
+    trust(board, {name: seen.digest for name, seen in rows if seen.status == "ok"})
     slow = {one.entry for one in (*verdict.alarms, *verdict.suspicions) if one.what in ("wall_s", "peak_mib")}
     learn(ledger.paces, tonight, slow)
     ledger.close()
@@ -303,27 +304,6 @@ def _paces(
         for row, own in paces(plan, one.costs, one.costs).items():
             tonight.setdefault(row, {}).update(own)
     return tonight
-
-
-def _records(history: list[Night], again: list[Rechecked]) -> dict[Place, Evidence]:
-    """By row what the rechecks say of its records: one that differs, or the suspected one cleared."""
-    found: dict[Place, Evidence] = {}
-    open_cells = (
-        {
-            one.entry: one.cell
-            for one in (*history[-1].suspicions, *history[-1].alarms)
-            if one.what == "record"
-        }
-        if history
-        else {}
-    )
-    for one in again:
-        row = one.cell.defense.label
-        place: Place = ("defense", row, "record")
-        is_clear = open_cells.get(row) == one.cell.id and place not in found
-        if one.evidence.is_worse or is_clear:
-            found[place] = one.evidence
-    return found
 
 
 def _software(records: list[Record]) -> dict[str, str]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mibench.boards.history import Alarm
+from mibench.boards.history import Alarm, Night
 from mibench.boards.ledger import Ledger
-from mibench.boards.regress import Evidence
+from mibench.boards.regress import Evidence, Place
 from mibench.boards.strict import digest
 from mibench.key import Key
 from mibench.plan import Plan
@@ -99,7 +99,8 @@ def turns(
 ) -> list[Cell]:
     """Cells that may be rechecked, in the order in which they are: suspected ones, then the least recent.
 
-    A cell that was computed this night says nothing, unless it is its times that are suspected.
+    A cell that was computed this night says nothing. One that was rechecked this night has not had its turn:
+    the night was killed after it, and what it said went with the night.
     """
     cells = {one.cell for one in suspected if one.cell}
     rows = {one.entry for one in suspected if one.kind == "defense" and not one.cell}
@@ -117,7 +118,7 @@ def turns(
         key=lambda cell: (
             cell.id not in cells,
             cell.defense.label not in rows,
-            ledger.rechecked.get(cell.measure, 0),
+            0 if (last := ledger.rechecked.get(cell.measure, 0)) == ledger.night else last,
         ),
     )
 
@@ -149,6 +150,40 @@ def _content(record: Record) -> Json:
     values = {name: getattr(record, name) for name in _COMPARED}
     made: Any = finite(values)
     return dict(made)
+
+
+def of_records(
+    history: Sequence[Night], again: Sequence[Rechecked], cells: Collection[str]
+) -> dict[Place, Evidence]:
+    """By row what rechecks say of its records: one that differs, or the suspected one cleared.
+
+    A suspected one that is no cell of the board any more is cleared too: its key has changed since, by a
+    raised version for example, and its numbers were computed anew.
+
+    Args:
+        history: earlier nights in order.
+        again: cells that were computed again this night.
+        cells: names of those that the board has now.
+    """
+    last = history[-1:]
+    open_cells = {
+        one.entry: one.cell
+        for night in last
+        for one in (*night.suspicions, *night.alarms)
+        if one.what == "record"
+    }
+    found: dict[Place, Evidence] = {
+        ("defense", row, "record"): Evidence(is_worse=False, cell=cell)
+        for row, cell in open_cells.items()
+        if cell not in cells
+    }
+    for one in again:
+        row = one.cell.defense.label
+        place: Place = ("defense", row, "record")
+        is_clear = open_cells.get(row) == one.cell.id and place not in found
+        if one.evidence.is_worse or is_clear:
+            found[place] = one.evidence
+    return found
 
 
 def first_difference(old: object, new: object, path: str = "") -> str:

@@ -81,6 +81,12 @@ def update(
             found.locked.append(str(error))
         except MibenchError as error:
             found.broken.append(str(error))
+        except OSError as error:
+            place = error.filename or board.folder
+            found.broken.append(
+                f"board {board.name}: {place} cannot be used ({error.strerror or error}). Check the "
+                "disk, and run the night again."
+            )
         else:
             found.nights.append(told)
             on_night(told)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from mibench.boards.adding import add
+from mibench.boards.adding import add, write_entry
 from mibench.boards.board import Board, read_board
+from mibench.boards.entry import Entry
 from mibench.boards.history import Night, read_history
 from mibench.boards.night import How, Told, run_night
 from mibench.boards.standing import STALE
@@ -118,7 +119,7 @@ def test_entries_that_cannot_be_used_fail_alone(board: Board, tmp_path: Path) ->
 
 def test_attacks_above_the_access_of_a_board_are_left_out(tmp_path: Path) -> None:
     board = make(tmp_path, "score")
-    add(board, "mi_face", name="mine")
+    write_entry(board, "mine", Entry(schema=1, kind="attack", plugin="mi_face"))  # `add` refuses it
     add(board, str(_TOYS / "toy_scores.py"))
     found = night(board)
     assert {record.attack["label"] for record in read_records(board.folder / "records.jsonl")} == {
@@ -159,7 +160,11 @@ def test_lost_store_is_filled_again_with_the_same_records(board: Board) -> None:
     add(board, str(_TOYS / "toy_short.py"))
     first = night(board)
     before = (board.folder / "records.jsonl").read_bytes()
-    again = night(board, store=Store(board.folder.parent / "other"))
+    kept = night(board, store=Store(board.folder.parent / "other"))
+    assert (kept.ran, kept.hits) == (0, kept.cells)  # the records are enough
+    assert (board.folder / "records.jsonl").read_bytes() == before
+    (board.folder / "records.jsonl").unlink()
+    again = night(board, store=Store(board.folder.parent / "third"))
     assert (again.ran, again.hits) == (first.ran, 0)
     assert (board.folder / "records.jsonl").read_bytes() == before
     assert (again.alarms, again.suspicions) == ((), ())

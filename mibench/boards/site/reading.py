@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mibench.boards.board import ENTRIES, FILE, HISTORY, RECORDS, Board
-from mibench.boards.entry import Entry, read_entries
+from mibench.boards.entry import Entry, usable_entries
 from mibench.boards.history import Night, Seen, read_history
 from mibench.boards.standing import Row, Standings, standings
 from mibench.errors import BoardError
@@ -96,7 +96,7 @@ def read_sheet(board: Board) -> Sheet:
         RecordError: a record cannot be used.
     """
     _refuse_links(board)
-    entries = read_entries(board)
+    entries, _ = usable_entries(board)  # a broken one fails in the night, whose page says why
     file = board.folder / RECORDS
     records = latest(read_records(file)) if file.is_file() else []
     return Sheet(board, entries, records, read_history(board), standings(board, entries, records))

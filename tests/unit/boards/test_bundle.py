@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load, save
 
 from mibench.boards import packing
-from mibench.boards.admitting import admit, board_suite
+from mibench.boards.admitting import admit
+from mibench.boards.assembling import board_suite
 from mibench.boards.board import Board, read_board
 from mibench.boards.bundle import Manifest, open_bundle
 from mibench.boards.entry import Entry, read_entry

@@ -1,22 +1,31 @@
 """What a night keeps: tries and levels in its ledger, turns of rechecks, entries as files, the lock."""
 
+import hashlib
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mibench.boards.adding import add, remove, trust
+from mibench.boards.adding import add, remove, trust, write_entry
+from mibench.boards.assembling import assemble
 from mibench.boards.board import Board, read_board
 from mibench.boards.entry import read_entries
+from mibench.boards.history import Estimate, Night, Seen, append_night, read_history
 from mibench.boards.ledger import Ledger, Pace, read_ledger, write_ledger
 from mibench.boards.locking import LockedError, locked, night_folder
-from mibench.boards.recheck import first_difference
+from mibench.boards.night import How
+from mibench.boards.recheck import first_difference, turns
+from mibench.boards.update import update
+from mibench.cli import main
 from mibench.errors import BoardError, UnknownPluginError
 from mibench.recording import Failure
 from mibench.registry import forget_files
@@ -33,7 +42,7 @@ _JSON = st.recursive(
 def board(tmp_path: Path) -> Any:
     folder = tmp_path / "boards" / "b"
     folder.mkdir(parents=True)
-    text = 'schema = 1\ntitle = "T"\nsuite = "smoke"\naccess = "white-box"\n'
+    text = 'schema = 1\ntitle = "T"\nsuite = "quick"\naccess = "white-box"\n'
     (folder / "board.toml").write_text(text, encoding="utf-8")
     yield read_board(folder)
     forget_files()
@@ -169,13 +178,70 @@ def test_broken_entry_can_be_removed(board: Board) -> None:
 
 
 def test_what_the_board_ran_is_marked(board: Board) -> None:
-    add(board, "mid")
+    ran = {"mid": add(board, "mid").digest, "gone": ""}
     add(board, "bido")
-    trust(board, ["mid", "gone"])
+    trust(board, ran)
     assert {name: one.trust for name, one in read_entries(board).items()} == {
         "mid": "re-run",
         "bido": "self-reported",
     }
+
+
+def test_entry_that_was_replaced_while_the_night_ran_is_not_marked(board: Board) -> None:
+    ran = add(board, "mid").digest
+    add(board, "mid", params=["beta=0.001"])
+    trust(board, {"mid": ran})
+    assert read_entries(board)["mid"].trust == "self-reported"
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "access", "said"),
+    [
+        ("mid", "none", "white-box", "has 'none' already"),
+        ("gan_d", "", "white-box", "has 'gan_d' already"),
+        ("gmi", "", "score", "attack 'gmi' needs white-box access; the board grants score"),
+    ],
+)
+def test_what_no_night_could_run_is_not_added(
+    board: Board, what: str, name: str, access: Any, said: str
+) -> None:
+    board = replace(board, rules=replace(board.rules, access=access))
+    with pytest.raises(BoardError, match=said):
+        add(board, what, name=name)
+    assert not (board.folder / "entries").exists()
+
+
+def test_entry_whose_plugin_raises_anything_fails_alone(board: Board, tmp_path: Path) -> None:
+    source = (_TOYS / "toy_short.py").read_text("utf-8")
+    raises = "    def __post_init__(self) -> None:\n        {}[self.epochs]\n\n    epochs: int"
+    file = tmp_path / "toy_short.py"
+    file.write_text(source.replace("    epochs: int", raises), encoding="utf-8")
+    assert file.read_text("utf-8") != source
+    made = add(board, str(_TOYS / "toy_short.py"))
+    (board.folder / "plugins" / "toy_short.py").write_bytes(file.read_bytes())
+    changed = replace(made, source=hashlib.sha256(file.read_bytes()).hexdigest())
+    write_entry(board, "toy_short", changed)
+    assert "toy_short: it raised KeyError" in assemble(board, set()).failed["toy_short"]
+
+
+def test_rechecked_cell_of_a_night_that_was_killed_has_its_turn_again(board: Board) -> None:
+    plan = assemble(board, set()).plan
+    records = {
+        cell.id: SimpleNamespace(status="ok", keys={"measure": cell.measure}, provenance={"device": "cpu"})
+        for cell in plan.cells
+    }
+    ledger = Ledger(night=3)
+
+    def first() -> str:
+        known: Any = records
+        return turns(plan, known, ledger, suspected=(), device="cpu")[0].id
+
+    cell = plan.cells[0]
+    assert first() == cell.id
+    ledger.rechecked[cell.measure] = 3  # its record was found to differ, and the night was killed
+    assert first() == cell.id
+    ledger.night = 4
+    assert first() == plan.cells[1].id
 
 
 _HOLD = """
@@ -206,3 +272,62 @@ def test_lock_is_free_as_soon_as_its_holder_is_dead(board: Board) -> None:
             assert folder == night_folder(board)
             assert json.loads((folder / "holder.json").read_text("ascii"))["pid"] == os.getpid()
     assert (folder / ".gitignore").read_text("ascii") == "*\n"
+
+
+def test_what_fails_under_the_lock_is_told_as_what_it_is(board: Board) -> None:
+    error = FileNotFoundError(2, "No such file or directory", "/somewhere/else")
+    with pytest.raises(FileNotFoundError), locked(board):
+        raise error
+    with pytest.raises(Timeout), locked(board):  # of another lock: nobody else is at the board
+        raise Timeout("/somewhere/else")
+    with locked(board):
+        pass
+
+
+def test_disk_that_fails_one_board_leaves_the_others_their_night(
+    board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_board: Board, _how: How) -> Any:
+        raise OSError(5, "Input/output error", "/disk/records.jsonl")
+
+    monkeypatch.setattr("mibench.boards.update.run_night", fail)
+    how: Any = SimpleNamespace(budget_s=None)
+    monkeypatch.setattr("mibench.boards.update.replace", lambda how, **_: how)
+    done = update([board, board], how)
+    assert done.code == 2
+    assert [one.startswith("board b: /disk/records.jsonl cannot be used") for one in done.broken] == [
+        True
+    ] * 2
+
+
+def test_people_of_a_large_board_fit_into_the_history(board: Board) -> None:
+    half = Estimate(value=0.5)
+    people = {f"{person:012x}/{seed}": 0.125 for person in range(300) for seed in range(5)}
+    seen = Seen(status="ok", worst=half, mc_all=half, mc_target=half, people=people)
+    night = Night(
+        night=1, started="", ended="", software={}, cells=1, hits=0, ran=0, failed=0, left_out=0,
+        entries={f"d{number}": seen for number in range(35)},
+    )  # fmt: skip
+    append_night(board, night)
+    assert read_history(board) == [night]
+
+
+def test_broken_entry_keeps_nobody_from_looking(board: Board, capsys: Any) -> None:
+    half = Estimate(value=0.5)
+    seen = Seen(status="failed", worst=half, mc_all=half, mc_target=half, why="its net is gone")
+    append_night(
+        board,
+        Night(
+            night=1, started="", ended="", software={}, cells=1, hits=0, ran=0, failed=1, left_out=0,
+            entries={"mid": seen},
+        ),
+    )  # fmt: skip
+    (board.folder / "entries").mkdir()
+    (board.folder / "entries" / "torn.json").write_text("{", encoding="ascii")
+    boards = ["--boards", str(board.folder.parent)]
+    assert main(["board", "list", *boards]) == 0
+    assert main(["board", "show", "b", *boards]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "failed: mid: its net is gone" in said
+    assert any(line.startswith("failed: torn: entry 'torn.json': is no JSON") for line in said)
+    assert main(["board", "build", *boards, "--out", str(board.folder.parent.parent / "site")]) == 0

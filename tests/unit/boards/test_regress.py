@@ -10,6 +10,7 @@ from mibench.boards.board import Alarms
 from mibench.boards.history import Alarm, Estimate, Night, Seen
 from mibench.boards.ledger import Pace
 from mibench.boards.pace import Paces, compare, learn
+from mibench.boards.recheck import of_records
 from mibench.boards.regress import Evidence, Place, Verdict, difference, judge
 
 _PEOPLE = 8
@@ -224,3 +225,13 @@ def test_level_of_a_suspicious_row_stays() -> None:
     learn(levels, tonight, {"x"})
     assert {name: pace.wall_s for name, pace in levels["x"].items()} == {"a": 1, "b": 2}
     assert {name: pace.wall_s for name, pace in levels["y"].items()} == {"a": 9, "b": 2}
+
+
+def test_alarm_about_a_record_ends_with_its_cell() -> None:
+    # a raised version gives the cell another name: nothing can repeat the old record, or differ from it
+    alarm = Alarm(entry="x", what="record", before=0.5, now=0.25, nights=2, cell="old")
+    history = [night(1, {"x": seen()}, Verdict((alarm,), ()))]
+    for cells, is_open in (({"old"}, True), ({"new"}, False)):
+        more = of_records(history, [], cells)
+        verdict = judge(history, {"x": seen()}, {}, rules=Alarms(), more=more)
+        assert bool(verdict.alarms) == is_open
