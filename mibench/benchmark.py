@@ -245,6 +245,7 @@ def _reported(folder: Path) -> list[Path]:
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or not ours: draw
         is_fresh = False
     if not is_fresh:
+        made.unlink(missing_ok=True)  # or else a run that is killed while it draws leaves the note of another
         files = report.write_all(folder)
         names = [file.relative_to(folder).as_posix() for file in files]
         for name in set(old) - set(names):

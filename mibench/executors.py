@@ -78,6 +78,7 @@ class Pool:
         """Hand a job to a worker; a broken pool is replaced, at the latest for the next job."""
         from loky import get_reusable_executor
 
+        job.drop_progress()  # a run that was killed leaves it, and it would start the clock of the job
         self.pool = get_reusable_executor(
             max_workers=self.jobs,
             timeout=None,

@@ -92,11 +92,17 @@ def read_profile(file: Path) -> dict[str, Any]:
     """
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-        if all({"stage", "flops", "work"} <= set(row) for row in (*values["stages"], *values["plugins"])):
+        rows = [*values["stages"], *values["plugins"]]
+        if all("plugin" in row for row in values["plugins"]) and all(map(_is_count, rows)):
             return dict(values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ProfileError(f"profile {file}: cannot be read ({error}). Take a profile.json.") from error
     raise ProfileError(f"profile {file}: holds no counts. Take a profile.json of `mibench profile`.")
+
+
+def _is_count(row: Mapping[str, Any]) -> bool:
+    numbers = (row.get("flops"), row.get("work"))
+    return isinstance(row.get("stage"), str) and all(isinstance(one, int | float) for one in numbers)
 
 
 def _row(stage: str, tasks: int, flops: float, peaks: Mapping[str, Peak]) -> Expected:

@@ -53,13 +53,13 @@ def peaks_of(device: torch.device) -> dict[str, Peak]:
 
 
 def peaks_of_card(name: str) -> dict[str, Peak] | None:
-    """The printed peaks of a card by precision; None for a card that is not in the table.
+    """The printed peaks of a card by precision; None for a card that is not in the table, or a slice of one.
 
     >>> peaks_of_card("NVIDIA A100-SXM4-80GB")["bfloat16"].flops_per_s
     312000000000000.0
     """
     for known, (rates, source) in CARDS.items():
-        if name.startswith(known):
+        if name.startswith(known) and " MIG " not in name:
             return {kind: Peak(rate * _TERA, source) for kind, rate in rates.items()}
     return None
 

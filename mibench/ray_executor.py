@@ -71,6 +71,7 @@ class RayExecutor:
         self.cluster.start()
         import ray
 
+        job.drop_progress()  # a run that was killed leaves it, and it would start the clock of the job
         # not a decorator: Ray is imported where it is used
         task = ray.remote(num_cpus=1, max_retries=0)(_work_for)
         if torch.device(job.device).type == "cuda":
@@ -139,6 +140,7 @@ class RayExecutor:
             ray.cancel(ref, force=True)
         jobs = [self.flying.pop(ref) for ref in refs]
         for job in jobs:
+            job.drop_progress()
             self.clocks.stop(job)
         return [(job, stopped(job)) for job in jobs]
 

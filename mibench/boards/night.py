@@ -175,6 +175,7 @@ def _compute(work: _Work) -> tuple[list[Record], dict[str, Failure]]:
             results=work.folder,
             until=work.began + how.budget_s if how.budget_s is not None else math.inf,
             task_limit_s=how.task_limit_s,
+            served=work.board.is_served,
         )
     return records, known
 
@@ -272,6 +273,7 @@ def _recheck(work: _Work, records: list[Record]) -> list[Rechecked]:
             device=how.device,
             results=results,
             task_limit_s=how.task_limit_s,
+            served=work.board.is_served,
         )
         return record, read_costs(results / COSTS)
 

@@ -16,8 +16,9 @@ from mibench.boards.history import Night, read_history
 from mibench.boards.night import How, Told, run_night
 from mibench.boards.standing import STALE
 from mibench.boards.update import update
-from mibench.record import read_records
+from mibench.record import Record, read_records
 from mibench.registry import forget_files
+from mibench.runner import run
 from mibench.store import Store
 
 _TOYS = Path(__file__).parent / "plugins"
@@ -188,3 +189,21 @@ def test_broken_board_keeps_no_other_from_its_night(board: Board, tmp_path: Path
     assert done.broken == ["board label, suite tiny: none of its attacks gets by with label access. Add one."]
     assert done.code == 2
     assert read_history(broken) == []
+
+
+@pytest.mark.parametrize(("access", "is_served"), [("score", True), ("white-box", False)])
+def test_attacks_of_a_board_below_white_box_run_apart_from_their_victims(
+    access: str, is_served: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make(tmp_path, access)
+    asked: list[bool] = []
+
+    def watched(*args: Any, **options: Any) -> list[Record]:
+        asked.append(options["served"])
+        return run(*args, **options)
+
+    monkeypatch.setattr("mibench.boards.night.run", watched)
+    told = night(place)
+    assert asked == [is_served]
+    assert told.attacks["ami"].status == "ok"
+    assert ("mi_face" in told.attacks) is not is_served  # it needs the weights

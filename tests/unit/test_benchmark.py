@@ -99,3 +99,23 @@ def test_cells_of_another_run_are_removed_and_nothing_else(tmp_path: Path) -> No
         (tmp_path / "cells" / name).mkdir(parents=True)
     benchmark._drop_other_cells(tmp_path, [record])
     assert {place.name for place in (tmp_path / "cells").iterdir()} == {record.cell, "notes"}
+
+
+def test_a_drawing_that_was_stopped_is_made_good(
+    tmp_path: Path, drawn: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = (tmp_path / "records.jsonl").read_bytes()
+    benchmark._reported(tmp_path)
+
+    def stopped(folder: Path) -> list[Path]:
+        (folder / "table.md").write_text("of another run", encoding="utf-8")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as another:
+        another.setattr("mibench.report.write_all", stopped)
+        (tmp_path / "records.jsonl").write_text("{}\n", encoding="utf-8")
+        with pytest.raises(KeyboardInterrupt):
+            benchmark._reported(tmp_path)
+    (tmp_path / "records.jsonl").write_bytes(own)  # as after a run of the first kind
+    benchmark._reported(tmp_path)
+    assert len(drawn) == 2

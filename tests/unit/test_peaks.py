@@ -32,6 +32,10 @@ def test_an_unknown_card_has_no_printed_peak() -> None:
     assert peaks_of_card("Another Card 1") is None
 
 
+def test_a_slice_of_a_card_has_not_the_peak_of_the_whole() -> None:
+    assert peaks_of_card("NVIDIA H100 80GB HBM3 MIG 1g.10gb") is None
+
+
 def test_more_special_names_come_first() -> None:
     names = list(CARDS)
     hidden = [later for i, later in enumerate(names) for one in names[:i] if later.startswith(one)]

@@ -215,7 +215,20 @@ def test_a_task_whose_inputs_are_gone_is_not_counted(make_suite: MakeSuite, tmp_
     assert "train" not in found
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"stages": [{}], "plugins": []}'])
+_ROW = '{"stage": "train", "flops": 1, "work": 1}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"stages": [{}], "plugins": []}',
+        '{"stages": [{"stage": "train", "flops": "many", "work": 1}], "plugins": []}',
+        f'{{"stages": [{_ROW}], "plugins": [{_ROW}]}}',
+    ],
+)
 def test_what_is_no_profile_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
     file.write_text(text, encoding="utf-8")
@@ -253,7 +266,10 @@ recipe = { epochs = 2, batch = 8 }
 """
 
 
-def test_the_command_runs_profiles_and_reckons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_runs_profiles_and_reckons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mibench.idleness._LEAST_S", 0.0)  # the tasks of a toy are too short to tell
     suite, out = tmp_path / "toy.toml", tmp_path / "out"
     suite.write_text(SUITE, encoding="utf-8")
     asked = ["profile", str(suite), "--out", str(out), "--device", "cpu", "--jobs", "1"]

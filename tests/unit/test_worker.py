@@ -67,8 +67,10 @@ def test_job_that_a_broken_pool_refuses_counts_as_killed(
 
     monkeypatch.setattr("loky.get_reusable_executor", lambda **_: SimpleNamespace(submit=refuse))
     pool, job = Pool(2, lambda *_: None), Job(task(), tmp_path, "cpu")
-    worker._FileProgress(job.progress_file)(1, 2, {})  # what the dead worker said
+    worker._FileProgress(job.progress_file)(1, 2, {})  # what the worker of a killed run said
     pool.submit(job)
+    assert not job.progress_file.exists()
+    worker._FileProgress(job.progress_file)(1, 2, {})  # what the dead worker said
     assert pool.poll() == [(job, None)]
     assert pool.poll() == []
     assert not job.progress_file.exists()

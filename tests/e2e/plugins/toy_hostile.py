@@ -19,6 +19,8 @@ from mibench.plugin import Card, Context
 from mibench.prior import Prior
 from mibench.victim import LabelVictim
 
+_TENSORS = (Tensor, torch.nn.Parameter)  # other kinds hold no weights, and some are never filled
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToyHostile(Attack[LabelVictim]):
@@ -49,7 +51,7 @@ class ToyHostile(Attack[LabelVictim]):
             known = {id(one) for one in found}
             found += [one for one in gc.get_referents(*found) if id(one) not in known]
         cells = [one.cell_contents for one in found if type(one).__name__ == "cell" and _is_full(one)]
-        tensors = {digest(one) for one in [*found, *cells] if issubclass(type(one), Tensor)}
+        tensors = {digest(one) for one in [*found, *cells] if type(one) in _TENSORS and _is_plain(one)}
         ctx.note("tensors", " ".join(sorted(tensors)))
         # a file of a store names itself, its parents are the places
         from mibench.store import Artifact, Store
@@ -115,6 +117,11 @@ def digest(tensor: Tensor) -> str:
     """16 hexadecimal digits of a tensor's values."""
     raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
     return hashlib.sha256(raw.numpy().tobytes()).hexdigest()[:16]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether its values lie side by side: other tests of the process may have left sparse ones."""
+    return tensor.layout is torch.strided and tensor.device.type == "cpu"
 
 
 def _line() -> socket.socket:

@@ -39,7 +39,7 @@ preparing_work._SAVE_IMAGES = 4
 real = preparing_images.decode
 calls = itertools.count()
 def slow(*args, **options):
-    time.sleep(0.03 if next(calls) < 24 else 1)  # so that whoever wants to stop it has the time
+    time.sleep(0.03 if next(calls) < 24 else 3)  # so that whoever wants to stop it has the time
     return real(*args, **options)
 preparing_images.decode = slow
 from mibench.cli import main
