@@ -139,7 +139,7 @@ def test_an_attack_with_other_settings_is_refused(tmp_path: Path) -> None:
     other = cell(DMI, NONE)
     other["attack"] = other["attack"] | {"params": {"steps": 3}}
     wrote(tmp_path / "quick", [cell(DMI, NONE)])
-    with pytest.raises(RecordError, match="the attack 'dmi' has other settings, .* with 'mine:none'"):
+    with pytest.raises(RecordError, match=r"the attack 'dmi' has other settings, .* with 'mine:none'"):
         compare(["none", f"{wrote(tmp_path / 'mine', [other])}:none"], folder=tmp_path / "quick")
 
 
