@@ -24,6 +24,7 @@ from mibench.registry import (
     get_attack,
     get_defense,
     get_metric,
+    lies_here,
     list_attacks,
     list_defenses,
     list_metrics,
@@ -54,6 +55,8 @@ def find_plugins(name: str) -> list[type[Plugin]]:
         return found
     if name in list_suites():
         raise UnknownPluginError(f"'{name}' is a suite and no plugin. `mibench plan {name}` shows it.")
+    if lies_here(name):
+        raise UnknownPluginError(f"unknown plugin '{name}'. The file here is called '{name}.py'.")
     hints = [error for error in errors if "Did you mean" in error]
     if hints:
         raise UnknownPluginError(hints[0])

@@ -35,14 +35,15 @@ _STOPPED = 130
 def list_(boards: Boards = LEADERBOARDS) -> None:
     """List the boards: entries, nights, open alarms."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from mibench.boards.board import list_boards
     from mibench.boards.entry import usable_entries
     from mibench.boards.history import read_history
     from mibench.report.escape import plain
 
-    table = Table("Board", "Title", "Access", "Entries", "Nights", "Last", "Alarms")
+    name = Column("Board", no_wrap=True)  # whole, since it is what the other commands ask for
+    table = Table(name, "Title", "Access", "Entries", "Nights", "Last", "Alarms")
     for board in list_boards(boards):
         nights = read_history(board)
         last = nights[-1].ended[:10] if nights else ""
@@ -60,7 +61,7 @@ def show(board: BoardName, *, boards: Boards = LEADERBOARDS) -> None:
 
     from mibench.boards.board import RECORDS, find_board
     from mibench.boards.entry import usable_entries
-    from mibench.boards.history import read_history
+    from mibench.boards.history import read_history, unseen
     from mibench.boards.standing import standings
     from mibench.record import read_records
     from mibench.report.escape import plain
@@ -77,6 +78,8 @@ def show(board: BoardName, *, boards: Boards = LEADERBOARDS) -> None:
             to.print("No two ranked defenses can be told apart.", highlight=False)
     else:
         to.print("There are no numbers yet. `mibench board update` runs the first night.", highlight=False)
+    if waiting := unseen(entries, nights):
+        to.print(f"Not measured yet as they stand: {', '.join(waiting)}.", highlight=False)
     for alarm in nights[-1].alarms if nights else ():
         print(f"alarm: {told_alarm(alarm)}")
     seen = (*nights[-1].entries.items(), *nights[-1].attacks.items()) if nights else ()
@@ -116,6 +119,8 @@ def add(
         entry = put(found, what, name=label, params=fields or (), told=told)
         name = label or entry.plugin
     print(f"{found.folder / 'entries' / name}.json: {entry.kind} {entry.plugin}.")
+    if what.endswith(".py"):
+        print(f"The board has a copy of {what}: add it again when it has changed.")
     print(f"`mibench board update {found.name}` runs it.")
 
 

@@ -31,6 +31,7 @@ from mibench.victim import LabelVictim
 
 P = TypeVar("P", bound=Plugin)
 R = TypeVar("R")
+_LONGEST = 60  # characters of a file's stem; file systems take no more than 255 bytes of a name
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,16 @@ def _get(family: Family[P], name: str) -> type[P]:
     words = [*plugins, *(alias for one in plugins.values() for alias in getattr(one, "aliases", ()))]
     close = difflib.get_close_matches(name, words, n=1)
     hint = f" Did you mean '{close[0]}'?" if close else ""
+    if lies_here(name):
+        hint = f" The file here is called '{name}.py'."
     raise UnknownPluginError(
         f"unknown {family.word} '{name}'.{hint} `mibench list {family.plural}` shows all {len(plugins)}."
     )
+
+
+def lies_here(name: str) -> bool:
+    """Whether the working folder holds NAME.py: who types NAME means it, as often as not."""
+    return name in {file.stem for file in Path().glob("*.py")}
 
 
 def _stems(family: Family[Any]) -> dict[str, Path]:
@@ -205,7 +213,7 @@ def _stems(family: Family[Any]) -> dict[str, Path]:
 
 def _file(family: Family[Any], name: str) -> Path | None:
     """The file of a built-in plugin, found without looking at all the others."""
-    if not name.isidentifier() or name.startswith("_"):
+    if not name.isidentifier() or name.startswith("_") or len(name) > _LONGEST:
         return None
     folders = importlib.import_module(family.package).__path__
     files = (Path(folder) / f"{name}.py" for folder in folders)

@@ -170,8 +170,9 @@ def find_board(root: Path, name: str) -> Board:
         BoardError: there is none, or it cannot be used.
     """
     if not NAME.fullmatch(name) or not (root / name / FILE).is_file():
-        names = ", ".join(file.parent.name for file in sorted(root.glob(f"*/{FILE}"))) or "none"
-        raise BoardError(f"board {name!r:.60}: there is none in {root}. There are: {names}.")
+        names = ", ".join(file.parent.name for file in sorted(root.glob(f"*/{FILE}")))
+        what = f"There are: {names}." if names else "Give --boards the folder of boards."
+        raise BoardError(f"board {name!r:.60}: there is none in {root}. {what}")
     return read_board(root / name)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict
 
 from mibench.boards.board import HISTORY, Board
-from mibench.boards.entry import Kind
+from mibench.boards.entry import Entry, Kind
 from mibench.boards.standing import Measured
 from mibench.boards.strict import FORBID, build, parse_json
 from mibench.errors import BoardError
@@ -168,6 +168,24 @@ def read_history(board: Board) -> list[Night]:
             raise BoardError(f"{where}: is night {night.night}. Lines must be whole and in order.")
         nights.append(night)
     return nights
+
+
+def unseen(entries: Mapping[str, Entry], nights: Sequence[Night]) -> list[str]:
+    """Names of the entries that the last night did not measure as they stand now: new, changed, or no time.
+
+    Args:
+        entries: of the board, by name.
+        nights: of the board, in order.
+    """
+
+    def is_seen(name: str, entry: Entry) -> bool:
+        rows = nights[-1].attacks if entry.kind == "attack" else nights[-1].entries
+        one = rows.get(name)
+        if one is None or one.digest != entry.digest:
+            return False
+        return one.status != "left_out" or one.worst.value is not None  # older numbers of the same keys count
+
+    return [name for name, entry in entries.items() if not nights or not is_seen(name, entry)]
 
 
 def append_night(board: Board, night: Night) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mibench import registry
+from mibench.catalog import find_plugins
 from mibench.errors import PluginError, UnknownPluginError
 from mibench.registry import (
     get_attack,
@@ -63,6 +64,19 @@ def test_every_alias_leads_to_its_attack() -> None:
     aliases = [(alias, plugin) for plugin in list_attacks().values() for alias in plugin.aliases]
     assert aliases
     assert all(get_attack(alias) is plugin for alias, plugin in aliases)
+
+
+def test_file_of_that_name_is_pointed_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shield.py").write_text("", encoding="ascii")
+    with pytest.raises(UnknownPluginError, match=r"The file here is called 'shield\.py'"):
+        get_defense("shield")
+    with pytest.raises(
+        UnknownPluginError, match=r"^unknown plugin 'shield'\. The file here is called 'shield\.py'"
+    ):
+        find_plugins("shield")
+    with pytest.raises(UnknownPluginError, match="shows all"):
+        get_defense("shield" * 100)
 
 
 def test_unknown_name_gets_a_suggestion_and_the_count() -> None:

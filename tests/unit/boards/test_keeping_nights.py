@@ -19,7 +19,7 @@ from mibench.boards.adding import add, remove, trust, write_entry
 from mibench.boards.assembling import assemble
 from mibench.boards.board import Board, read_board
 from mibench.boards.entry import read_entries
-from mibench.boards.history import Estimate, Night, Seen, append_night, read_history
+from mibench.boards.history import Estimate, Night, Seen, append_night, read_history, unseen
 from mibench.boards.ledger import Ledger, Pace, read_ledger, write_ledger
 from mibench.boards.locking import LockedError, locked, night_folder
 from mibench.boards.night import How
@@ -331,3 +331,37 @@ def test_broken_entry_keeps_nobody_from_looking(board: Board, capsys: Any) -> No
     assert "failed: mid: its net is gone" in said
     assert any(line.startswith("failed: torn: entry 'torn.json': is no JSON") for line in said)
     assert main(["board", "build", *boards, "--out", str(board.folder.parent.parent / "site")]) == 0
+
+
+def test_show_names_what_no_night_has_measured_as_it_stands(board: Board, capsys: Any) -> None:
+    boards = ["--boards", str(board.folder.parent)]
+    assert main(["board", "add", "b", str(_TOYS / "toy_short.py"), *boards]) == 0
+    assert "add it again when it has changed" in capsys.readouterr().out
+    assert main(["board", "show", "b", *boards]) == 0
+    assert "Not measured yet as they stand: toy_short." in capsys.readouterr().out
+
+    half = Estimate(value=0.5)
+    digest = read_entries(board)["toy_short"].digest
+    seen = Seen(status="ok", digest=digest, worst=half, mc_all=half, mc_target=half)
+    night = Night(
+        night=1, started="", ended="", software={}, cells=1, hits=0, ran=1, failed=0, left_out=0,
+        entries={"toy_short": seen},
+    )  # fmt: skip
+    entries = read_entries(board)
+    assert unseen(entries, [night]) == []
+    assert unseen(entries, [replace(night, entries={})]) == ["toy_short"]
+    late = replace(seen, status="left_out", worst=Estimate(value=None))
+    assert unseen(entries, [replace(night, entries={"toy_short": late})]) == ["toy_short"]
+    add(board, str(_TOYS / "toy_short.py"), params=["epochs=2"])
+    assert unseen(read_entries(board), [night]) == ["toy_short"]
+
+
+def test_list_gives_a_long_name_whole_and_an_empty_folder_its_option(tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "synthfaces-64-blackbox-and-longer"
+    folder.mkdir()
+    text = f'schema = 1\ntitle = "{"long words " * 5}"\nsuite = "quick"\naccess = "white-box"\n'
+    (folder / "board.toml").write_text(text, encoding="utf-8")
+    assert main(["board", "list", "--boards", str(tmp_path)]) == 0
+    assert folder.name in capsys.readouterr().out
+    assert main(["board", "show", "b", "--boards", str(folder)]) == 2
+    assert "Give --boards the folder of boards." in capsys.readouterr().err
