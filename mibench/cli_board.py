@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mibench.boards.board import Board
     from mibench.boards.history import Alarm
     from mibench.boards.night import Told
+    from mibench.task import Cell
 
 board_app = typer.Typer(help="Leaderboards and their nights.", no_args_is_help=True)
 cli_site.register(board_app)
@@ -169,6 +170,7 @@ def update(
         budget_s=None if budget is None else parse_duration(budget),
         retry=retry,
         on_event=_say,
+        on_recheck=_say_again,
     )
     try:
         done = run_nights(found, how, task_limit=task_limit or "", on_board=_begin, on_night=_tell)
@@ -212,6 +214,14 @@ def _say(event: object) -> None:
         print(f"{event.wall_s:8.1f} s  {_printable(event.task.title)}", flush=True)
     elif isinstance(event, TaskFailed):
         print(f"  failed  {_printable(event.task.title)}: {_printable(event.failure.message)}", flush=True)
+
+
+def _say_again(cell: Cell) -> None:
+    """Why the night goes on after its last task: a cell is computed from nothing, which may take minutes."""
+    print(
+        f"  again from an empty store: {_printable(f'{cell.attack.label} on {cell.defense.label}')}",
+        flush=True,
+    )
 
 
 def _tell(told: Told) -> None:

@@ -54,6 +54,7 @@ class How:
         task_limit_s: seconds after which a task has failed.
         retry: whether tasks that failed as often as they may are tried again.
         on_event: told of everything that happens while tasks run.
+        on_recheck: told of each cell before it is computed again from nothing.
     """
 
     store: Store
@@ -63,6 +64,7 @@ class How:
     task_limit_s: float | None = None
     retry: bool = False
     on_event: OnEvent = ignore
+    on_recheck: Callable[[Cell], None] = lambda _cell: None
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ def _recheck(work: _Work, records: list[Record]) -> list[Rechecked]:
 
     def compute(plan: Plan, place: Path) -> tuple[Record, Mapping[Key, Json]]:
         results = place.with_name("rechecked")
+        how.on_recheck(plan.cells[0])
         (record,) = run(
             plan,
             Store(place),

@@ -196,7 +196,7 @@ def wait_for(keeper: Keeper, process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.slow
-def test_fourteen_nights(tmp_path: Path) -> None:
+def test_fourteen_nights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     keeper = Keeper(tmp_path)
     keeper.add("shield")
     keeper.add("weather", leaks=f"Path({str(keeper.weather)!r}).exists()")
@@ -217,6 +217,7 @@ def test_fourteen_nights(tmp_path: Path) -> None:
     code, night = keeper.night()
     assert (code, night.ran, len(night.rechecked)) == (0, 0, 1)
     assert night.hits == first.ran
+    assert capsys.readouterr().out.count("again from an empty store: ") == 1
 
     # 3: two more defenses; only their tasks run
     keeper.add("doomed")
