@@ -137,6 +137,8 @@ def hostile(make_suite: MakeSuite, tmp_path: Path) -> Callable[..., Artifact]:
     return attack
 
 
+# looking at all objects ends what earlier tests left half done
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_look_around_finds_neither_weights_nor_scores_nor_the_store(
     hostile: Callable[..., Artifact], tmp_path: Path
 ) -> None:

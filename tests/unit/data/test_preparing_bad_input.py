@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -365,7 +366,12 @@ def test_a_limit_on_the_size_of_files_counts_as_a_full_disk(tmp_path: Path) -> N
 def test_a_process_that_is_stopped_goes_on(tmp_path: Path, kill: signal.Signals) -> None:
     source, part = photos(tmp_path / "photos", people=12, images=4), tmp_path / "set.part"
     with subprocess.Popen(
-        command(source, tmp_path / "set", SLOW), stderr=subprocess.PIPE, text=True, env=environment()
+        command(source, tmp_path / "set", SLOW),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # a shell in the background has its children pass over Ctrl-C
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no threads here
     ) as process:
         deadline = time.monotonic() + 60
         while (found := read_progress(part)) is None or found.position.images < 8:
