@@ -34,8 +34,7 @@ from mibench.zoo import zoo_file
 
 _WRITE_EVERY_S = 1.0
 _WRITING = 20  # times what the last writing of all records took, until the next one
-# first and longest pause between two looks at what another process is at, and how fast it grows, so that
-# short tasks are seen soon and many processes that wait for a long one leave the disk alone
+# pauses between looks at other processes grow: short tasks are seen soon, long ones leave the disk alone
 _LOOK_S, _LONGEST_LOOK_S, _SLOWER = 0.1, 1.0, 1.2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,7 @@ def crossed_wilson(hits: NDArray[np.bool_]) -> tuple[float, float]:
     return _wilson_of(share, share * (1 - share) / variance, t_quantile(freedom))
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(freedom: float = math.inf) -> float:
     """Student's t that the upper end of a 95 % interval reaches; the normal quantile without bound.
 
@@ -219,9 +221,16 @@ def bootstrap_mean(values: NDArray[np.float64], *, draws: int = 2000) -> tuple[f
     mean, num = float(values.mean()), len(values)
     if num == 1 or values.std() == 0:
         return mean, mean
-    random = np.random.default_rng(0)
-    means = values[random.integers(num, size=(draws, num))].mean(1)
+    means = values[_redrawn(num, draws)].mean(1)
     return _stretched(mean, means, float(values.var(ddof=1)) / num, num)
+
+
+@lru_cache(maxsize=8)
+def _redrawn(num: int, draws: int) -> NDArray[np.int64]:
+    """Which of N values each bootstrap takes, (draws, N), always the same; tables ask thousands of times."""
+    rows = np.random.default_rng(0).integers(num, size=(draws, num))
+    rows.flags.writeable = False
+    return rows
 
 
 def mean_change(changes: NDArray[np.float64]) -> tuple[float, float]:
